@@ -1,0 +1,76 @@
+//! `POST /graphql`: a document is parsed, checked against the schema as a whole, then executed.
+
+mod check;
+mod execute;
+mod objects;
+mod schema;
+
+use crate::ask::{Answer, Ask};
+use crate::world::World;
+use graphql_parser::query::{
+    Definition, FragmentDefinition, OperationDefinition, SelectionSet, VariableDefinition, parse_query,
+};
+use serde_json::{Map, Value, json};
+use std::collections::HashMap;
+
+/// The parts of a document that executing it takes.
+pub struct Request<'a> {
+    selections: &'a SelectionSet<'a, String>,
+    fragments: HashMap<&'a str, &'a FragmentDefinition<'a, String>>,
+    variables: Map<String, Value>,
+    declared: &'a [VariableDefinition<'a, String>],
+}
+
+pub fn answer(world: &World, ask: &Ask) -> Answer {
+    let Ok(body) = serde_json::from_slice::<Value>(&ask.body) else {
+        return super::problem(400, "Problems parsing JSON");
+    };
+    let Some(text) = body["query"].as_str() else {
+        return failed(json!({"message": "A query attribute must be specified and must be a string."}));
+    };
+    let document = match parse_query::<String>(text) {
+        Ok(document) => document,
+        Err(error) => return failed(json!({"message": format!("Parse error on query: {error}")})),
+    };
+    let mut fragments = HashMap::new();
+    let mut operation = None;
+    for definition in &document.definitions {
+        match definition {
+            Definition::Fragment(fragment) => {
+                fragments.insert(fragment.name.as_str(), fragment);
+            }
+            Definition::Operation(found) => {
+                let name = match found {
+                    OperationDefinition::Query(query) => query.name.as_deref(),
+                    _ => None,
+                };
+                let wanted = body["operationName"].as_str();
+                if operation.is_none() || wanted.is_some() && wanted == name {
+                    operation = Some(found);
+                }
+            }
+        }
+    }
+    let (selections, declared): (_, &[_]) = match operation {
+        Some(OperationDefinition::Query(query)) => (&query.selection_set, &query.variable_definitions),
+        Some(OperationDefinition::SelectionSet(selections)) => (selections, &[]),
+        Some(_) => return failed(json!({"message": "Only queries are simulated"})),
+        None => return failed(json!({"message": "No query document supplied"})),
+    };
+    let variables = body["variables"].as_object().cloned().unwrap_or_default();
+    let mut request = Request { selections, fragments, variables, declared };
+    let errors = check::check(&mut request);
+    if !errors.is_empty() {
+        return Answer::value(200, &json!({"errors": errors}));
+    }
+    let (data, errors) = execute::execute(world, &request);
+    let answer = match errors.is_empty() {
+        true => json!({"data": data}),
+        false => json!({"data": data, "errors": errors}),
+    };
+    Answer::value(200, &answer)
+}
+
+fn failed(error: Value) -> Answer {
+    Answer::value(200, &json!({"errors": [error]}))
+}

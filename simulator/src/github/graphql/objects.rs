@@ -1,0 +1,327 @@
+//! GitHub's GraphQL objects: what each field of each type is.
+
+use super::super::rest::VIEWER;
+use super::super::{render::user_id, search};
+use crate::diff;
+use crate::item::Item;
+use crate::timeline::{self, Event, Handle, What};
+use crate::world::{Repo, World};
+use serde_json::{Map, Value, json};
+use std::rc::Rc;
+
+#[derive(Clone)]
+pub enum Object<'a> {
+    Query,
+    RateLimit,
+    Repository(&'a Repo),
+    Item(Handle<'a>),
+    Actor(String),
+    Label(&'a Repo, String),
+    Commit { repo: &'a Repo, oid: String, message: String },
+    PullCommit(Handle<'a>),
+    File(Rc<Changed>),
+    Comment(Handle<'a>, usize),
+    Review(Handle<'a>, usize),
+    LineComment(Handle<'a>, usize, usize),
+    Event(Handle<'a>, usize, Rc<Event<'a>>),
+    Rows(Rc<Rows<'a>>),
+    Edge(&'static str, usize, Box<Object<'a>>),
+    PageInfo(Rc<Rows<'a>>),
+}
+
+pub struct Changed {
+    path: String,
+    additions: u64,
+    deletions: u64,
+    status: &'static str,
+}
+
+/// The rows of a connection that were asked for.
+pub struct Rows<'a> {
+    /// The type's name without `Connection`.
+    of: &'static str,
+    total: usize,
+    start: usize,
+    /// How many can be reached by paging: search counts more than it shows.
+    reach: usize,
+    nodes: Vec<Object<'a>>,
+}
+
+pub enum Found<'a> {
+    Value(Value),
+    Object(Object<'a>),
+    List(Vec<Result<Object<'a>, Fail>>),
+}
+
+pub struct Fail {
+    pub kind: &'static str,
+    pub message: String,
+}
+
+type Arguments = Map<String, Value>;
+type Answer<'a> = Result<Found<'a>, Fail>;
+
+pub struct Resolver<'a> {
+    pub world: &'a World,
+}
+
+impl Object<'_> {
+    pub fn kind(&self) -> String {
+        match self {
+            Object::Query => "Query",
+            Object::RateLimit => "RateLimit",
+            Object::Repository(_) => "Repository",
+            Object::Item(handle) => if handle.item.is_pull() { "PullRequest" } else { "Issue" },
+            Object::Actor(login) => if login.ends_with("[bot]") { "Bot" } else { "User" },
+            Object::Label(..) => "Label",
+            Object::Commit { .. } => "Commit",
+            Object::PullCommit(_) => "PullRequestCommit",
+            Object::File(_) => "PullRequestChangedFile",
+            Object::Comment(..) => "IssueComment",
+            Object::Review(..) => "PullRequestReview",
+            Object::LineComment(..) => "PullRequestReviewComment",
+            Object::Event(_, _, event) => event_kind(&event.what),
+            Object::Rows(rows) => return format!("{}Connection", rows.of),
+            Object::Edge(of, ..) => return format!("{of}Edge"),
+            Object::PageInfo(_) => "PageInfo",
+        }
+        .to_owned()
+    }
+}
+
+fn event_kind(what: &What) -> &'static str {
+    match what {
+        What::Labeled(_) => "LabeledEvent",
+        What::Commented(_) => "IssueComment",
+        What::Reviewed(_) => "PullRequestReview",
+        What::CrossReferenced { .. } => "CrossReferencedEvent",
+        What::Connected { .. } => "ConnectedEvent",
+        What::Closed { .. } => "ClosedEvent",
+        What::Reopened => "ReopenedEvent",
+        What::Merged { .. } => "MergedEvent",
+    }
+}
+
+fn value<'a>(value: impl Into<Value>) -> Answer<'a> {
+    Ok(Found::Value(value.into()))
+}
+
+fn maybe<'a>(object: Option<Object<'a>>) -> Answer<'a> {
+    Ok(object.map_or(Found::Value(Value::Null), Found::Object))
+}
+
+/// GitHub forgets who wrote something once the account is gone.
+fn actor<'a>(login: &str) -> Answer<'a> {
+    maybe((login != "ghost").then(|| Object::Actor(login.to_owned())))
+}
+
+fn not_found(message: String) -> Fail {
+    Fail { kind: "NOT_FOUND", message }
+}
+
+impl<'a> Resolver<'a> {
+    /// The field `name` of `object`; `rows` says whether more than a connection's count is asked.
+    pub fn field(&self, object: &Object<'a>, name: &str, arguments: &Arguments, rows: bool) -> Answer<'a> {
+        let page = Paging { name, arguments, rows };
+        match object {
+            Object::Query => self.query(&page),
+            Object::RateLimit => value(match name {
+                "limit" => json!(5000),
+                "remaining" => json!(4999),
+                "resetAt" => json!("2100-01-01T00:00:00Z"),
+                "nodeCount" => json!(0),
+                _ => json!(1),
+            }),
+            Object::Repository(repo) => self.repository(repo, &page),
+            Object::Item(handle) => self.item(handle, &page),
+            Object::Actor(login) => value(actor_field(login, name)),
+            Object::Label(repo, label) => value(match name {
+                "id" => json!(format!("LA_kwDO{}", repo.part_id(0, label, 0))),
+                "name" => json!(label),
+                "color" => json!(format!("{:06x}", crate::dice::hash(label.as_bytes()) & 0xFF_FFFF)),
+                _ => Value::Null,
+            }),
+            Object::Commit { repo, oid, message } => value(match name {
+                "id" => format!("C_kwDO{oid}"),
+                "oid" => oid.clone(),
+                "abbreviatedOid" => oid.chars().take(7).collect(),
+                "message" => message.clone(),
+                _ => format!("{}/commit/{oid}", repo.page()),
+            }),
+            Object::PullCommit(Handle { repo, item }) => Ok(Found::Object(Object::Commit {
+                repo,
+                oid: repo.commit("head", item.number),
+                message: item.title.clone(),
+            })),
+            Object::File(file) => value(match name {
+                "path" => json!(file.path),
+                "additions" => json!(file.additions),
+                "deletions" => json!(file.deletions),
+                _ => json!(match file.status {
+                    "removed" => "DELETED".to_owned(),
+                    status => status.to_uppercase(),
+                }),
+            }),
+            Object::Comment(handle, nth) => comment(handle, *nth, name),
+            Object::Review(handle, nth) => review(handle, *nth, &page),
+            Object::LineComment(handle, review, nth) => line_comment(handle, (*review, *nth), name),
+            Object::Event(handle, nth, event) => event_field(handle, *nth, event, &page),
+            Object::Rows(rows) => Ok(rows_field(rows, name)),
+            Object::Edge(_, place, node) => match name {
+                "cursor" => value(cursor(*place)),
+                _ => Ok(Found::Object((**node).clone())),
+            },
+            Object::PageInfo(rows) => {
+                let end = rows.start + rows.nodes.len();
+                let edge = |place: Option<usize>| {
+                    place.filter(|_| !rows.nodes.is_empty()).map_or(Value::Null, |place| json!(cursor(place)))
+                };
+                value(match name {
+                    "hasNextPage" => json!(end < rows.reach),
+                    "hasPreviousPage" => json!(rows.start > 0),
+                    "endCursor" => edge(end.checked_sub(1)),
+                    _ => edge(Some(rows.start)),
+                })
+            }
+        }
+    }
+
+    fn query(&self, page: &Paging) -> Answer<'a> {
+        match page.name {
+            "node" => self.node(page.text("id")).map(Found::Object),
+            "nodes" => {
+                let ids = page.arguments.get("ids").and_then(Value::as_array).into_iter().flatten();
+                let nodes = ids.map(|id| self.node(id.as_str().unwrap_or_default()));
+                Ok(Found::List(nodes.collect()))
+            }
+            "repository" => {
+                let name = format!("{}/{}", page.text("owner"), page.text("name"));
+                let repo = self.world.find(&name).anywhere();
+                let message = || format!("Could not resolve to a Repository with the name '{name}'.");
+                let repo = repo.ok_or_else(|| not_found(message()))?;
+                Ok(Found::Object(Object::Repository(repo)))
+            }
+            "rateLimit" => Ok(Found::Object(Object::RateLimit)),
+            "viewer" => Ok(Found::Object(Object::Actor(VIEWER.to_owned()))),
+            _ => {
+                let found = search::handles(self.world, page.text("query"));
+                let (total, handles) = found.unwrap_or_default();
+                let reach = handles.len();
+                let span = page.span(reach)?;
+                let nodes = handles[span.clone()].iter().cloned().map(Object::Item).collect();
+                let start = span.start;
+                let rows = Rows { of: "SearchResultItem", total, start, reach, nodes };
+                Ok(Found::Object(Object::Rows(Rc::new(rows))))
+            }
+        }
+    }
+
+    fn node(&self, id: &str) -> Result<Object<'a>, Fail> {
+        if let Some((repo, item)) = self.world.by_node(id) {
+            return Ok(Object::Item(Handle { repo, item }));
+        }
+        let repo = id.strip_prefix("R_kgDO").and_then(|hex| u64::from_str_radix(hex, 16).ok());
+        let repo = repo.and_then(|id| self.world.by_id(id)).map(Object::Repository);
+        let message = || format!("Could not resolve to a node with the global id of '{id}'.");
+        repo.ok_or_else(|| not_found(message()))
+    }
+
+    fn repository(&self, repo: &'a Repo, page: &Paging) -> Answer<'a> {
+        match page.name {
+            "id" => value(format!("R_kgDO{:X}", repo.id)),
+            "databaseId" => value(repo.id),
+            "name" => value(repo.short_name()),
+            "nameWithOwner" => value(repo.name.as_str()),
+            "owner" => Ok(Found::Object(Object::Actor(repo.owner().to_owned()))),
+            "url" => value(repo.page()),
+            "issues" => page.items(repo, false),
+            "pullRequests" => page.items(repo, true),
+            "issue" | "pullRequest" | "issueOrPullRequest" => {
+                let number = page.arguments.get("number").and_then(Value::as_u64).unwrap_or(0);
+                let item = repo.item(number).filter(|item| match page.name {
+                    "issue" => !item.is_pull(),
+                    "pullRequest" => item.is_pull(),
+                    _ => true,
+                });
+                let what = match page.name {
+                    "issue" => "an Issue",
+                    "pullRequest" => "a PullRequest",
+                    _ => "an issue or pull request",
+                };
+                let message = || format!("Could not resolve to {what} with the number of {number}.");
+                let item = item.ok_or_else(|| not_found(message()))?;
+                Ok(Found::Object(Object::Item(Handle { repo, item })))
+            }
+            _ => value(false),
+        }
+    }
+
+    fn item(&self, handle: &Handle<'a>, page: &Paging) -> Answer<'a> {
+        let Handle { repo, item } = handle;
+        let own = |numbers: &[u64]| -> Vec<Object<'a>> {
+            let items = numbers.iter().filter_map(|number| repo.item(*number));
+            items.map(|item| Object::Item(Handle { repo, item })).collect()
+        };
+        match page.name {
+            "author" => actor(&item.user),
+            "repository" => Ok(Found::Object(Object::Repository(repo))),
+            "mergedBy" if item.merged_at.is_some() => actor(timeline::closed_by(item)),
+            "mergeCommit" if item.merged_at.is_some() => {
+                let oid = repo.commit("merge", item.number);
+                Ok(Found::Object(Object::Commit { repo, oid, message: item.title.clone() }))
+            }
+            "mergedBy" | "mergeCommit" => value(Value::Null),
+            "labels" => {
+                let labels = item.labels.iter().map(|label| Object::Label(repo, label.clone()));
+                page.rows("Label", labels.collect())
+            }
+            "comments" => {
+                let comments = 0..item.comments.len();
+                page.rows("IssueComment", comments.map(|nth| Object::Comment(handle.clone(), nth)).collect())
+            }
+            "reviews" => {
+                let reviews = 0..item.reviews.len();
+                page.rows("PullRequestReview", reviews.map(|nth| Object::Review(handle.clone(), nth)).collect())
+            }
+            "commits" => page.rows("PullRequestCommit", vec![Object::PullCommit(handle.clone())]),
+            "files" => {
+                let files = diff::files(&item.diff).into_iter().map(|file| Changed {
+                    path: file.path.to_owned(),
+                    additions: file.additions,
+                    deletions: file.deletions,
+                    status: file.status,
+                });
+                page.rows("PullRequestChangedFile", files.map(|file| Object::File(Rc::new(file))).collect())
+            }
+            "closingIssuesReferences" => page.rows("Issue", own(&item.closes)),
+            "closedByPullRequestsReferences" => {
+                let all = page.arguments.get("includeClosedPrs") == Some(&Value::Bool(true));
+                let pulls = repo.closers(item.number).into_iter();
+                let pulls = pulls.filter(|pull| all || pull.merged_at.is_some() || !pull.is_closed());
+                page.rows("PullRequest", pulls.map(|item| Object::Item(Handle { repo, item })).collect())
+            }
+            "timelineItems" => self.timeline(handle, page),
+            name => value(plain(repo, item, name)),
+        }
+    }
+
+    fn timeline(&self, handle: &Handle<'a>, page: &Paging) -> Answer<'a> {
+        let wanted = page.arguments.get("itemTypes").and_then(Value::as_array);
+        let since = page.text("since");
+        let events = timeline::events(self.world, handle.repo, &handle.item).into_iter().enumerate();
+        let events = events.filter(|(_, event)| {
+            // A recorded link without its other end cannot be told in GraphQL.
+            let told = !matches!(event.what, What::Connected { source: None });
+            let name = upper(event_kind(&event.what));
+            let asked = wanted.is_none_or(|wanted| wanted.iter().any(|kind| *kind == name));
+            told && asked && *event.at >= *since
+        });
+        let events = events.map(|(nth, event)| match event.what {
+            What::Commented(at) => Object::Comment(handle.clone(), at),
+            What::Reviewed(at) => Object::Review(handle.clone(), at),
+            _ => Object::Event(handle.clone(), nth, Rc::new(event)),
+        });
+        let of = if handle.item.is_pull() { "PullRequestTimelineItems" } else { "IssueTimelineItems" };
+        page.rows(of, events.collect())
+    }
+}

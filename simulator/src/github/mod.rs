@@ -1,0 +1,127 @@
+//! GitHub under `/github`: which endpoint a path means, and the headers every answer carries.
+
+pub mod graphql;
+mod lists;
+mod render;
+mod rest;
+mod search;
+
+use crate::ask::{Answer, Ask};
+use crate::world::{Found, Repo, World};
+use serde_json::json;
+
+pub const DOCS: &str = "https://docs.github.com/rest";
+
+/// The template of the endpoint that `path` (without `/github`) names, for the counts.
+pub fn template(path: &str) -> &'static str {
+    let parts: Vec<&str> = path.split('/').skip(1).collect();
+    let rest = match parts.as_slice() {
+        ["graphql"] => return "/graphql",
+        ["search", "issues"] => return "/search/issues",
+        ["rate_limit"] => return "/rate_limit",
+        ["user"] => return "/user",
+        ["repos", _, _, rest @ ..] | ["repositories", _, rest @ ..] => rest,
+        _ => return "(other)",
+    };
+    match rest {
+        [] => "/repos/{owner}/{repo}",
+        ["issues"] => "/repos/{owner}/{repo}/issues",
+        ["issues", _] => "/repos/{owner}/{repo}/issues/{number}",
+        ["issues", _, "comments"] => "/repos/{owner}/{repo}/issues/{number}/comments",
+        ["issues", _, "timeline"] => "/repos/{owner}/{repo}/issues/{number}/timeline",
+        ["issues", _, "events"] => "/repos/{owner}/{repo}/issues/{number}/events",
+        ["pulls"] => "/repos/{owner}/{repo}/pulls",
+        ["pulls", _] => "/repos/{owner}/{repo}/pulls/{number}",
+        ["pulls", _, "files"] => "/repos/{owner}/{repo}/pulls/{number}/files",
+        ["pulls", _, "reviews"] => "/repos/{owner}/{repo}/pulls/{number}/reviews",
+        ["pulls", _, "comments"] => "/repos/{owner}/{repo}/pulls/{number}/comments",
+        ["pulls", _, "commits"] => "/repos/{owner}/{repo}/pulls/{number}/commits",
+        _ => "(other)",
+    }
+}
+
+pub fn answer(world: &World, ask: &Ask) -> Answer {
+    let path = ask.path.strip_prefix("/github").unwrap_or(&ask.path);
+    let api = format!("{}/github", ask.base);
+    let parts: Vec<&str> = path.split('/').skip(1).collect();
+    let (resource, answer) = match (ask.method.as_str(), parts.as_slice()) {
+        ("POST", ["graphql"]) => ("graphql", graphql::answer(world, ask)),
+        ("GET", ["search", "issues"]) => ("search", search::answer(world, ask, &api)),
+        ("GET", ["rate_limit"]) => ("core", rate_limit()),
+        ("GET", ["user"]) => ("core", rest::user(&api)),
+        ("GET", ["repos", owner, name, rest @ ..]) => {
+            let answer = match world.find(&format!("{owner}/{name}")) {
+                Found::Here(repo) => rest::answer(world, repo, rest, ask, &api),
+                Found::Moved(repo) => moved(repo, rest, ask, &api),
+                Found::Nowhere => not_found(),
+            };
+            ("core", answer)
+        }
+        ("GET", ["repositories", id, rest @ ..]) => {
+            let repo = id.parse().ok().and_then(|id| world.by_id(id));
+            let answer = repo.map(|repo| rest::answer(world, repo, rest, ask, &api));
+            ("core", answer.unwrap_or_else(not_found))
+        }
+        _ => ("core", not_found()),
+    };
+    finish(answer, resource, ask)
+}
+
+pub fn not_found() -> Answer {
+    problem(404, "Not Found")
+}
+
+pub fn problem(status: u16, message: &str) -> Answer {
+    let status_text = status.to_string();
+    let body = json!({"message": message, "documentation_url": DOCS, "status": status_text});
+    Answer::value(status, &body)
+}
+
+fn moved(repo: &Repo, rest: &[&str], ask: &Ask, api: &str) -> Answer {
+    let mut url = format!("{api}/repositories/{}", repo.id);
+    for part in rest {
+        url = url + "/" + part;
+    }
+    let pairs: Vec<String> = ask.query.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    if !pairs.is_empty() {
+        url = url + "?" + &pairs.join("&");
+    }
+    let body = json!({"message": "Moved Permanently", "url": url, "documentation_url": DOCS});
+    Answer::value(301, &body).with("location", url)
+}
+
+/// No limit is ever enforced or announced as spent; the reset never comes, so that the same
+/// request gets the same bytes.
+const LIMIT: &str = "5000";
+const REMAINING: &str = "4999";
+const RESET: &str = "4102444800";
+
+fn rate_limit() -> Answer {
+    let one = json!({"limit": 5000, "used": 1, "remaining": 4999, "reset": 4_102_444_800_u64});
+    let resources = json!({"core": one, "search": one, "graphql": one});
+    Answer::value(200, &json!({"resources": resources, "rate": one}))
+}
+
+/// Adds the headers that every answer of GitHub carries, and answers a matching ETag with 304.
+fn finish(mut answer: Answer, resource: &str, ask: &Ask) -> Answer {
+    let tag = blake3::hash(&answer.body).to_hex();
+    if answer.status == 200 && ask.method == "GET" {
+        let etag = format!("\"{tag}\"");
+        let known = ask.if_none_match.as_deref().is_some_and(|tags| {
+            tags.split(',').any(|known| known.trim().trim_start_matches("W/") == etag)
+        });
+        if known {
+            answer.status = 304;
+            answer.body.clear();
+        }
+        answer = answer.with("etag", etag).with("cache-control", "private, max-age=60, s-maxage=60");
+    }
+    answer
+        .with("x-ratelimit-limit", LIMIT)
+        .with("x-ratelimit-remaining", REMAINING)
+        .with("x-ratelimit-used", "1")
+        .with("x-ratelimit-reset", RESET)
+        .with("x-ratelimit-resource", resource)
+        .with("x-github-media-type", "github.v3; format=json")
+        .with("x-github-request-id", format!("SIM:{}", tag[..24].to_uppercase()))
+}

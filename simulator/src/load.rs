@@ -1,0 +1,183 @@
+//! Reads items from `--data`: the project's samples, flat rows of real issues, whole threads.
+
+use crate::item::{Comment, Item, Kind, Thread};
+use crate::world::World;
+use flate2::read::MultiGzDecoder;
+use serde_json::{Map, Value};
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// One line of a file, understood.
+enum Line {
+    Rename { from: String, to: String },
+    Item { repo: String, site: Option<String>, item: Box<Item> },
+}
+
+/// Loads every path into `world`; says how many lines had no known shape.
+pub fn load(world: &mut World, paths: &[PathBuf]) -> io::Result<usize> {
+    let mut files = Vec::new();
+    for path in paths {
+        collect(path, &mut files)?;
+    }
+    let (mut lines, mut unknown) = (Vec::new(), 0);
+    for file in files {
+        for text in open(&file)?.lines() {
+            let text = text.map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", file.display())))?;
+            if text.trim().is_empty() {
+                continue;
+            }
+            match serde_json::from_str(&text).ok().and_then(understand) {
+                Some(line) => lines.push(line),
+                None => unknown += 1,
+            }
+        }
+    }
+    // Renames first: they decide under which name the items of either name are found.
+    for line in &lines {
+        if let Line::Rename { from, to } = line {
+            world.rename(from, to);
+        }
+    }
+    for line in lines {
+        if let Line::Item { repo, site, item } = line {
+            world.insert(&repo, site.as_deref(), *item);
+        }
+    }
+    Ok(unknown)
+}
+
+/// Adds or replaces one item given in the sample shape.
+pub fn insert_sample(world: &mut World, body: &[u8]) -> Result<(), String> {
+    let value = serde_json::from_slice(body).map_err(|e| e.to_string())?;
+    match understand(value) {
+        Some(Line::Item { repo, site, item }) => {
+            world.insert(&repo, site.as_deref(), *item);
+            Ok(())
+        }
+        _ => Err("not an item: repo, number and title are needed".to_owned()),
+    }
+}
+
+fn collect(path: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
+    let blame = |e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", path.display()));
+    if !fs::metadata(path).map_err(blame)?.is_dir() {
+        files.push(path.to_owned());
+        return Ok(());
+    }
+    let entries = fs::read_dir(path).map_err(blame)?;
+    let mut entries: Vec<PathBuf> = entries.map(|e| Ok(e?.path())).collect::<io::Result<_>>()?;
+    entries.sort();
+    for entry in entries {
+        let name = entry.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let plain = name.strip_suffix(".gz").unwrap_or(name);
+        if entry.is_dir() || plain.ends_with(".jsonl") || plain.ends_with(".ndjson") {
+            collect(&entry, files)?;
+        }
+    }
+    Ok(())
+}
+
+fn open(path: &Path) -> io::Result<Box<dyn BufRead>> {
+    let blame = |e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", path.display()));
+    let file = File::open(path).map_err(blame)?;
+    let zipped = path.extension().is_some_and(|extension| extension == "gz");
+    let reader: Box<dyn Read> =
+        if zipped { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) };
+    Ok(Box::new(BufReader::new(reader)))
+}
+
+fn understand(line: Value) -> Option<Line> {
+    let Value::Object(mut line) = line else { return None };
+    if let Some(rename) = line.get("rename") {
+        let name = |key: &str| rename[key].as_str().filter(|name| is_name(name)).map(str::to_owned);
+        return Some(Line::Rename { from: name("from")?, to: name("to")? });
+    }
+    if line.get("issue").is_some_and(Value::is_object) {
+        return thread(line);
+    }
+    if let Some(Value::String(repo)) = line.remove("repo") {
+        let item: Item = serde_json::from_value(Value::Object(line)).ok()?;
+        let fits = is_name(&repo) && item.number > 0 && !item.title.is_empty();
+        let item = Box::new(item.complete());
+        return fits.then_some(Line::Item { repo, site: None, item });
+    }
+    flat(line)
+}
+
+/// A real issue as one flat row: the comments are only counted.
+fn flat(mut line: Map<String, Value>) -> Option<Line> {
+    let (site, repo, kind) = address(line.get("html_url")?.as_str()?)?;
+    let count = line.remove("comments").and_then(|count| count.as_u64()).unwrap_or(0);
+    let mut item: Item = serde_json::from_value(Value::Object(line)).ok()?;
+    if item.number == 0 {
+        return None;
+    }
+    item.kind = kind;
+    // As many comments as are counted, so that who compares count and list finds no gap.
+    let comments = (1..=count.min(1000)).map(|nth| Comment {
+        body: format!("Comment {nth} of {count}; its text was not recorded."),
+        ..Comment::default()
+    });
+    item.comments = comments.collect();
+    Some(Line::Item { repo, site: Some(site), item: Box::new(item.complete()) })
+}
+
+fn thread(mut line: Map<String, Value>) -> Option<Line> {
+    let issue = line.remove("issue")?;
+    let (site, repo, kind) = address(issue["html_url"].as_str()?)?;
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let maybe = |value: &Value| value.as_str().map(str::to_owned);
+    let mut list = |key: &str| match line.remove(key) {
+        Some(Value::Array(list)) => list,
+        _ => Vec::new(),
+    };
+    let (comments, events, timeline) = (list("comments"), list("events"), list("timeline"));
+    let labels = issue["labels"].as_array().into_iter().flatten();
+    let item = Item {
+        number: issue["number"].as_u64()?,
+        kind,
+        title: text(&issue["title"]),
+        body: maybe(&issue["body"]),
+        state: text(&issue["state"]),
+        state_reason: maybe(&issue["state_reason"]),
+        labels: labels.map(|label| text(&label["name"])).collect(),
+        user: text(&issue["user"]["login"]),
+        author_association: text(&issue["author_association"]),
+        created_at: text(&issue["created_at"]),
+        updated_at: text(&issue["updated_at"]),
+        closed_at: maybe(&issue["closed_at"]),
+        merged_at: maybe(&issue["pull_request"]["merged_at"]),
+        draft: issue["draft"].as_bool().unwrap_or(false),
+        html_url: text(&issue["html_url"]),
+        comments: (comments.iter())
+            .map(|comment| Comment {
+                user: text(&comment["user"]["login"]),
+                body: text(&comment["body"]),
+                created_at: text(&comment["created_at"]),
+            })
+            .collect(),
+        thread: Some(Arc::new(Thread { issue, comments, events, timeline })),
+        ..Item::default()
+    };
+    Some(Line::Item { repo, site: Some(site), item: Box::new(item.complete()) })
+}
+
+/// Site, repository and kind of `https://github.com/owner/name/issues/1`.
+fn address(url: &str) -> Option<(String, String, Kind)> {
+    let (scheme, rest) = url.split_once("://")?;
+    let mut parts = rest.split('/');
+    let (host, owner, name) = (parts.next()?, parts.next()?, parts.next()?);
+    let kind = match parts.next()? {
+        "issues" => Kind::Issue,
+        "pull" => Kind::Pull,
+        _ => return None,
+    };
+    let repo = format!("{owner}/{name}");
+    is_name(&repo).then(|| (format!("{scheme}://{host}"), repo, kind))
+}
+
+fn is_name(name: &str) -> bool {
+    matches!(name.split_once('/'), Some((owner, name)) if !owner.is_empty() && !name.is_empty() && !name.contains('/'))
+}

@@ -1,0 +1,199 @@
+//! Connections, and the way of a request: own endpoints, faults, delay, handler, count.
+
+use crate::ask::{self, Answer, Ask};
+use crate::faults::Faults;
+use crate::models::Models;
+use crate::stats::Stats;
+use crate::world::World;
+use crate::{github, load};
+use http_body_util::BodyExt;
+use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
+use hyper::header::{HeaderName, HeaderValue};
+use hyper::service::service_fn;
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use serde_json::json;
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+
+pub struct Server {
+    pub world: RwLock<World>,
+    pub models: Models,
+    pub latency: Duration,
+    pub stats: Stats,
+    pub faults: Faults,
+}
+
+impl Server {
+    pub async fn serve(self: Arc<Self>, listener: TcpListener) {
+        loop {
+            match listener.accept().await {
+                Ok((stream, _)) => {
+                    tokio::spawn(self.clone().converse(stream));
+                }
+                // Out of file handles: the connections that end will free some.
+                Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+            }
+        }
+    }
+
+    async fn converse(self: Arc<Self>, stream: TcpStream) {
+        // An answer that cannot be sent at once is no reason to end; nor is a client that leaves.
+        let _ = stream.set_nodelay(true);
+        let service = service_fn(|request| {
+            let server = self.clone();
+            async move { Ok::<_, Infallible>(server.handle(request).await) }
+        });
+        let mut http = hyper::server::conn::http1::Builder::new();
+        // The same request gets the same bytes, whenever it is asked.
+        http.auto_date_header(false);
+        let _ = http.serve_connection(TokioIo::new(stream), service).await;
+    }
+
+    async fn handle(&self, request: Request<Incoming>) -> Response<Payload> {
+        let (parts, body) = request.into_parts();
+        let Ok(body) = body.collect().await else {
+            return send(Answer::value(400, &json!({"message": "the request's body broke off"})));
+        };
+        let header = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok());
+        // A request in absolute form, as a proxy gets it, names the host that it means.
+        let host = parts.uri.authority().map(|host| host.as_str()).or(header("host"));
+        let ask = Ask {
+            method: parts.method.as_str().to_owned(),
+            path: parts.uri.path().to_owned(),
+            query: ask::pairs(parts.uri.query().unwrap_or_default()),
+            base: format!("http://{}", host.unwrap_or("127.0.0.1")),
+            accept: header("accept").unwrap_or_default().to_owned(),
+            if_none_match: header("if-none-match").map(str::to_owned),
+            body: body.to_bytes(),
+        };
+        if ask.path.starts_with("/_") {
+            return send(self.own(&ask));
+        }
+        let strike = self.faults.strike(&ask.path);
+        let delay = strike.delay + self.latency;
+        if !delay.is_zero() {
+            tokio::time::sleep(delay).await;
+        }
+        let answer = strike.apply(|| self.answer(&ask));
+        let template = match ask.path.strip_prefix("/github") {
+            Some(path) => github::template(path),
+            None => Models::template(&ask.path),
+        };
+        self.stats.count(format!("{} {template}", ask.method), answer.status);
+        send(answer)
+    }
+
+    fn answer(&self, ask: &Ask) -> Answer {
+        if ask.path.starts_with("/v1/") {
+            self.models.answer(ask)
+        } else if ask.path.starts_with("/github/") {
+            github::answer(&self.world.read().unwrap_or_else(PoisonError::into_inner), ask)
+        } else {
+            github::not_found()
+        }
+    }
+
+    /// The endpoints for tests, which are not counted.
+    fn own(&self, ask: &Ask) -> Answer {
+        let done = |result: Result<(), String>| match result {
+            Ok(()) => Answer::value(200, &json!({"ok": true})),
+            Err(message) => Answer::value(400, &json!({"message": message})),
+        };
+        match (ask.method.as_str(), ask.path.as_str()) {
+            ("GET", "/_repos") => {
+                let world = self.world.read().unwrap_or_else(PoisonError::into_inner);
+                let names: Vec<&str> = world.repos.iter().map(|repo| repo.name.as_str()).collect();
+                Answer::value(200, &json!(names))
+            }
+            ("GET", "/_stats") => Answer::value(200, &self.stats.to_json()),
+            ("DELETE", "/_stats") => {
+                self.stats.reset();
+                done(Ok(()))
+            }
+            ("POST", "/_faults") => done(self.faults.add(&ask.body)),
+            ("DELETE", "/_faults") => {
+                self.faults.clear();
+                done(Ok(()))
+            }
+            ("POST", "/_items") => {
+                let mut world = self.world.write().unwrap_or_else(PoisonError::into_inner);
+                done(load::insert_sample(&mut world, &ask.body))
+            }
+            _ => Answer::value(404, &json!({"message": "no such endpoint"})),
+        }
+    }
+}
+
+fn send(answer: Answer) -> Response<Payload> {
+    let length = answer.body.len();
+    let mut bytes = Bytes::from(answer.body);
+    if answer.cut {
+        bytes.truncate(length / 2);
+    }
+    let end = if answer.cut { End::Flush } else { End::Clean };
+    let mut response = Response::new(Payload { bytes, end });
+    // What a fault orders may be no header at all; such a one is left out.
+    *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::OK);
+    for (name, value) in answer.headers {
+        if let (Ok(name), Ok(value)) = (name.parse::<HeaderName>(), HeaderValue::from_str(&value)) {
+            response.headers_mut().append(name, value);
+        }
+    }
+    if answer.status != 304 && answer.status != 204 {
+        response.headers_mut().insert("content-length", length.into());
+    }
+    response
+}
+
+/// A body in one piece, whole or broken off.
+struct Payload {
+    bytes: Bytes,
+    end: End,
+}
+
+enum End {
+    Clean,
+    /// Let what was written reach the client, then fail.
+    Flush,
+    Fail,
+}
+
+impl Body for Payload {
+    type Data = Bytes;
+    type Error = std::io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        if !self.bytes.is_empty() {
+            let bytes = std::mem::take(&mut self.bytes);
+            return Poll::Ready(Some(Ok(Frame::data(bytes))));
+        }
+        match self.end {
+            End::Clean => Poll::Ready(None),
+            End::Flush => {
+                self.end = End::Fail;
+                context.waker().wake_by_ref();
+                Poll::Pending
+            }
+            End::Fail => Poll::Ready(Some(Err(std::io::Error::other("cut by a fault")))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.bytes.is_empty() && matches!(self.end, End::Clean)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self.end {
+            End::Clean => SizeHint::with_exact(self.bytes.len() as u64),
+            _ => SizeHint::default(),
+        }
+    }
+}

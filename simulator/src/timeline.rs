@@ -1,0 +1,116 @@
+//! What happened to an item, in order: the common source of REST timelines and GraphQL's.
+
+use crate::item::Item;
+use crate::world::{Repo, World};
+use serde_json::Value;
+use std::sync::Arc;
+
+pub struct Event<'a> {
+    pub at: String,
+    pub actor: String,
+    pub what: What<'a>,
+}
+
+pub enum What<'a> {
+    Labeled(String),
+    /// The item's comment at this place.
+    Commented(usize),
+    /// The item's review at this place.
+    Reviewed(usize),
+    CrossReferenced { source: Handle<'a>, closes: bool },
+    Connected { source: Option<Handle<'a>> },
+    Closed { by: Option<Handle<'a>>, commit: Option<String> },
+    Reopened,
+    Merged { commit: String },
+}
+
+/// An item and the repository it is in.
+#[derive(Clone)]
+pub struct Handle<'a> {
+    pub repo: &'a Repo,
+    pub item: Arc<Item>,
+}
+
+impl What<'_> {
+    /// GitHub's name of the event in REST.
+    pub fn name(&self) -> &'static str {
+        match self {
+            What::Labeled(_) => "labeled",
+            What::Commented(_) => "commented",
+            What::Reviewed(_) => "reviewed",
+            What::CrossReferenced { .. } => "cross-referenced",
+            What::Connected { .. } => "connected",
+            What::Closed { .. } => "closed",
+            What::Reopened => "reopened",
+            What::Merged { .. } => "merged",
+        }
+    }
+}
+
+pub fn events<'a>(world: &'a World, repo: &'a Repo, item: &Item) -> Vec<Event<'a>> {
+    if let Some(thread) = &item.thread {
+        return thread.timeline.iter().filter_map(|event| recorded(world, event)).collect();
+    }
+    let mut events = Vec::new();
+    let mut add = |at: &str, actor: &str, what| {
+        events.push(Event { at: at.to_owned(), actor: actor.to_owned(), what });
+    };
+    for label in &item.labels {
+        add(&item.created_at, &item.user, What::Labeled(label.clone()));
+    }
+    for (nth, comment) in item.comments.iter().enumerate() {
+        add(&comment.created_at, &comment.user, What::Commented(nth));
+    }
+    for (nth, review) in item.reviews.iter().enumerate() {
+        add(&review.submitted_at, &review.user, What::Reviewed(nth));
+    }
+    let closers = if item.is_pull() { Vec::new() } else { repo.closers(item.number) };
+    for pull in &closers {
+        let source = Handle { repo, item: pull.clone() };
+        add(&pull.created_at, &pull.user, What::CrossReferenced { source, closes: true });
+    }
+    let actor = closed_by(item);
+    if let Some(at) = &item.merged_at {
+        add(at, actor, What::Merged { commit: repo.commit("merge", item.number) });
+    }
+    if let Some(at) = item.closed_at.as_ref().filter(|_| item.is_closed()) {
+        let by = closers.iter().find(|pull| pull.merged_at.is_some());
+        let by = by.map(|pull| Handle { repo, item: pull.clone() });
+        let commit = by.as_ref().map(|by| repo.commit("merge", by.item.number));
+        add(at, actor, What::Closed { by, commit });
+    }
+    events.sort_by(|one, other| one.at.cmp(&other.at));
+    events
+}
+
+/// Who closed or merged an item: nobody recorded it, so the author did.
+pub fn closed_by(item: &Item) -> &str {
+    &item.user
+}
+
+/// An event of a recorded timeline, if it is of a kind known here.
+fn recorded<'a>(world: &'a World, event: &Value) -> Option<Event<'a>> {
+    let text = |value: &Value| value.as_str().map(str::to_owned);
+    let what = match event["event"].as_str()? {
+        "labeled" => What::Labeled(text(&event["label"]["name"])?),
+        "cross-referenced" => {
+            let source = by_address(world, event["source"]["issue"]["html_url"].as_str()?)?;
+            What::CrossReferenced { source, closes: false }
+        }
+        "connected" => What::Connected { source: None },
+        "closed" => What::Closed { by: None, commit: text(&event["commit_id"]) },
+        "reopened" => What::Reopened,
+        "merged" => What::Merged { commit: text(&event["commit_id"])? },
+        _ => return None,
+    };
+    let actor = text(&event["actor"]["login"]).unwrap_or_else(|| "ghost".to_owned());
+    Some(Event { at: text(&event["created_at"])?, actor, what })
+}
+
+fn by_address<'a>(world: &'a World, url: &str) -> Option<Handle<'a>> {
+    let mut parts = url.rsplit('/');
+    let number = parts.next()?.parse().ok()?;
+    let (_, name, owner) = (parts.next()?, parts.next()?, parts.next()?);
+    let repo = world.find(&format!("{owner}/{name}")).anywhere()?;
+    Some(Handle { repo, item: repo.item(number)? })
+}

@@ -1,0 +1,179 @@
+//! A call: one request with its answer, and the key that it is cached by.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde_json::Value;
+use thiserror::Error;
+
+use super::limiter::Pace;
+use crate::store::{CallKey, Source, StoreError};
+use crate::table::Hasher;
+
+/// Raised when the same request would get another key.
+const KEY_VERSION: &str = "call 1";
+
+/// Fields of a model request's body that cannot change the answer. Everything else counts.
+const DENIED: [&str; 9] = [
+    "stream",
+    "stream_options",
+    "user",
+    "metadata",
+    "safety_identifier",
+    "prompt_cache_key",
+    "prompt_cache_retention",
+    "service_tier",
+    "store",
+];
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    Get,
+    Post,
+}
+
+impl Method {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Method::Get => "GET",
+            Method::Post => "POST",
+        }
+    }
+}
+
+/// Whose rules an answer is judged by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Service {
+    Github,
+    Model,
+}
+
+/// A request as it will be sent. Its secret is named, never held.
+#[derive(Clone, Debug)]
+pub struct Request {
+    pub service: Service,
+    pub method: Method,
+    pub url: String,
+    pub accept: String,
+    /// `X-GitHub-Api-Version`.
+    pub api_version: Option<String>,
+    /// The exact bytes; empty for a GET.
+    pub body: Bytes,
+    /// Tells repeated askings of one request apart.
+    pub sample: u32,
+    /// The environment variable that holds the bearer token.
+    pub auth: Option<String>,
+    pub timeout: Duration,
+    pub attempts: u32,
+    pub pace: Pace,
+}
+
+impl Request {
+    /// The hash of all that can change the answer.
+    pub fn key(&self) -> CallKey {
+        let mut hasher = Hasher::new(KEY_VERSION);
+        hasher
+            .part(self.method.as_str().as_bytes())
+            .part(self.url.as_bytes())
+            .part(self.accept.as_bytes())
+            .part(self.api_version.as_deref().unwrap_or("").as_bytes())
+            .part(&self.meaningful_body())
+            .part(&self.sample.to_le_bytes());
+        CallKey(hasher.finish())
+    }
+
+    fn meaningful_body(&self) -> Bytes {
+        let denied = |name: &str| {
+            let name = format!("\"{name}\"");
+            self.body
+                .windows(name.len())
+                .any(|window| window == name.as_bytes())
+        };
+        if self.service != Service::Model || !DENIED.iter().any(|name| denied(name)) {
+            return self.body.clone();
+        }
+        match serde_json::from_slice::<Value>(&self.body) {
+            Ok(Value::Object(mut body)) => {
+                body.retain(|name, _| !DENIED.contains(&name.as_str()));
+                serde_json::to_vec(&body)
+                    .expect("JSON values always serialize")
+                    .into()
+            }
+            _ => self.body.clone(),
+        }
+    }
+
+    /// `GET https://...`, for messages.
+    pub fn shown(&self) -> String {
+        format!("{} {}", self.method.as_str(), self.url)
+    }
+}
+
+/// A final answer: a success, or an outcome that will not change by asking again.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    pub key: CallKey,
+    pub status: u16,
+    pub headers: BTreeMap<String, String>,
+    pub body: Bytes,
+    pub source: Source,
+    /// It was there already; nothing was sent.
+    pub cached: bool,
+}
+
+impl Answer {
+    pub fn is_success(&self) -> bool {
+        (200..300).contains(&self.status)
+    }
+
+    pub fn json(&self) -> Result<Value, CallError> {
+        serde_json::from_slice(&self.body).map_err(|error| CallError::Transient {
+            attempts: 1,
+            last: format!("the answer is no JSON: {error}"),
+        })
+    }
+}
+
+/// Why there is no answer. None of these is ever stored as one.
+#[derive(Debug, Error)]
+pub enum CallError {
+    /// No call may be made, and no recording has this one.
+    #[error("the call is not recorded and calls are off: {shown} (key {key})")]
+    Offline { shown: String, key: String },
+    /// It failed in passing, as often as may be tried; a later run asks again.
+    #[error("no answer after {attempts} attempts: {last}")]
+    Transient { attempts: u32, last: String },
+    /// The server will not have this one request.
+    #[error("refused with status {status}: {message}")]
+    Refused { status: u16, message: String },
+    /// The server will have no request of this kind: it stops the stage.
+    #[error("{shown} was denied with status {status}: {message}")]
+    Denied {
+        shown: String,
+        status: u16,
+        message: String,
+    },
+    #[error("the environment variable {0} is not set")]
+    NoSecret(String),
+    /// An answer that the protocol does not allow.
+    #[error("{0}")]
+    Protocol(String),
+    #[error("interrupted")]
+    Interrupted,
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl CallError {
+    /// Whether nothing else of this stage can succeed either.
+    pub fn stops_the_stage(&self) -> bool {
+        matches!(
+            self,
+            CallError::Denied { .. }
+                | CallError::NoSecret(_)
+                | CallError::Interrupted
+                | CallError::Store(_)
+        )
+    }
+}

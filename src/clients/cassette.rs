@@ -1,0 +1,144 @@
+//! Cassettes: files of recorded calls, one JSON object a line, read before the cache.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::store::{CallKey, CallRecord, Source, Store, StoreError, write_aside};
+use crate::table::Digest;
+
+/// A recorded call, as it stands in the file. Bodies are texts; one that is no UTF-8 is written in
+/// hexadecimal digits under `body_hex`.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Line {
+    key: String,
+    method: String,
+    url: String,
+    accept: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    request: String,
+    status: u16,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    headers: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    body: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    body_hex: Option<String>,
+    source: String,
+}
+
+/// An open cassette: where each recorded call stands in the file.
+pub struct Cassette {
+    file: File,
+    places: HashMap<CallKey, (u64, usize)>,
+}
+
+impl Cassette {
+    /// Reads the whole file once; a line that is no recorded call is named in the error.
+    pub fn open(path: &Path) -> Result<Cassette, String> {
+        let shown = path.strip_prefix(".").unwrap_or(path).display();
+        let failed = |error: std::io::Error| format!("the cassette {shown}: {error}");
+        let mut reader = BufReader::new(File::open(path).map_err(failed)?);
+        let mut places = HashMap::new();
+        let mut offset = 0;
+        let mut text = Vec::new();
+        for number in 1.. {
+            text.clear();
+            let length = reader.read_until(b'\n', &mut text).map_err(failed)?;
+            if length == 0 {
+                break;
+            }
+            if !text.trim_ascii().is_empty() {
+                let wrong = |what: String| format!("the cassette {shown}, line {number}: {what}");
+                let line: Line =
+                    serde_json::from_slice(&text).map_err(|error| wrong(error.to_string()))?;
+                let digest: Digest = line
+                    .key
+                    .parse()
+                    .map_err(|error| wrong(format!("key: {error}")))?;
+                places.insert(CallKey(digest), (offset, length));
+            }
+            offset += length as u64;
+        }
+        Ok(Cassette {
+            file: reader.into_inner(),
+            places,
+        })
+    }
+
+    pub fn has(&self, key: CallKey) -> bool {
+        self.places.contains_key(&key)
+    }
+
+    pub fn get(&self, key: CallKey) -> Option<CallRecord> {
+        let &(offset, length) = self.places.get(&key)?;
+        let mut text = vec![0; length];
+        self.file.read_exact_at(&mut text, offset).ok()?;
+        let line: Line = serde_json::from_slice(&text).ok()?;
+        let body = match line.body_hex {
+            Some(hex) => from_hex(&hex)?.into(),
+            None => line.body.unwrap_or_default().into(),
+        };
+        Some(CallRecord {
+            method: line.method,
+            url: line.url,
+            accept: line.accept,
+            request: line.request.into(),
+            status: line.status,
+            headers: line.headers,
+            body,
+            source: Source(line.source),
+        })
+    }
+}
+
+/// Writes every call of a store to a cassette, in an order that depends on the calls alone; returns
+/// how many there are.
+pub fn write_cassette(store: &Store, path: &Path) -> Result<u64, StoreError> {
+    let mut count = 0;
+    write_aside(path, |file| {
+        store.each_call(|key, record| {
+            let (body, body_hex) = match String::from_utf8(record.body.to_vec()) {
+                Ok(text) => (Some(text), None),
+                Err(error) => (None, Some(to_hex(error.as_bytes()))),
+            };
+            let line = Line {
+                key: key.0.hex(),
+                method: record.method,
+                url: record.url,
+                accept: record.accept,
+                request: String::from_utf8_lossy(&record.request).into_owned(),
+                status: record.status,
+                headers: record.headers,
+                body,
+                body_hex,
+                source: record.source.0,
+            };
+            serde_json::to_writer(&mut *file, &line).map_err(std::io::Error::from)?;
+            file.write_all(b"\n")?;
+            count += 1;
+            Ok(())
+        })
+    })?;
+    Ok(count)
+}
+
+fn to_hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn from_hex(text: &str) -> Option<Bytes> {
+    let digits = text.as_bytes();
+    let pair = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
+    digits
+        .chunks(2)
+        .map(pair)
+        .collect::<Option<Vec<u8>>>()
+        .map(Bytes::from)
+}

@@ -1,0 +1,357 @@
+//! GitHub: REST requests, lists by their `Link`, diffs, and GraphQL in batches.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::call::{Answer, CallError, Method, Request, Service};
+use super::graphql::{Query, combine};
+use super::limiter::Pace;
+use super::transport::{Tally, Transport};
+use crate::store::{CallRecord, Source};
+use crate::table::Row;
+
+const JSON: &str = "application/vnd.github+json";
+const DIFF: &str = "application/vnd.github.diff";
+
+/// How to reach GitHub.
+#[derive(Clone, Debug)]
+pub struct Github {
+    /// `https://api.github.com`, or `https://HOST/api/v3`, without a slash at its end.
+    pub base_url: String,
+    pub api_version: String,
+    /// The environment variable that holds the token.
+    pub auth: Option<String>,
+    pub timeout: Duration,
+    pub attempts: u32,
+    pub pace: Pace,
+}
+
+/// One page of a list.
+pub struct Page {
+    pub elements: Vec<Value>,
+    /// A status that says there is no such list (404, 410, 451).
+    pub outcome: Option<u16>,
+    next: Option<String>,
+}
+
+impl Github {
+    /// A GET of `path` (with its query), which begins with a slash.
+    pub fn get(&self, path: &str) -> Request {
+        self.request(Method::Get, format!("{}{path}", self.base_url), JSON)
+    }
+
+    /// The diff of a pull request's `path`.
+    pub fn diff(&self, path: &str) -> Request {
+        self.request(Method::Get, format!("{}{path}", self.base_url), DIFF)
+    }
+
+    /// A GraphQL query for one row.
+    pub fn query(&self, query: &Query, variables: &Row) -> Request {
+        self.post(&json!({ "query": query.text, "variables": variables }))
+    }
+
+    fn post(&self, body: &Value) -> Request {
+        let mut request = self.request(Method::Post, self.graphql_url(), JSON);
+        request.body = serde_json::to_vec(body)
+            .expect("JSON values always serialize")
+            .into();
+        // The version header belongs to REST; GraphQL has none.
+        request.api_version = None;
+        request
+    }
+
+    fn request(&self, method: Method, url: String, accept: &str) -> Request {
+        Request {
+            service: Service::Github,
+            method,
+            url,
+            accept: accept.to_owned(),
+            api_version: Some(self.api_version.clone()),
+            body: Default::default(),
+            sample: 0,
+            auth: self.auth.clone(),
+            timeout: self.timeout,
+            attempts: self.attempts,
+            pace: self.pace,
+        }
+    }
+
+    fn graphql_url(&self) -> String {
+        match self.base_url.strip_suffix("/v3") {
+            Some(api) if api.ends_with("/api") => format!("{api}/graphql"),
+            _ => format!("{}/graphql", self.base_url),
+        }
+    }
+
+    /// Walks a list page by page, following `Link`; `each` sees every page in order.
+    pub async fn list(
+        &self,
+        transport: &Transport,
+        first: &Request,
+        tally: &Tally,
+        mut each: impl FnMut(Page) -> Result<(), CallError>,
+    ) -> Result<(), CallError> {
+        let mut seen = HashSet::from([first.url.clone()]);
+        let mut request = first.clone();
+        loop {
+            let answer = transport.call(&request, tally).await?;
+            let mut page = self.page(&answer)?;
+            let next = page.next.take();
+            each(page)?;
+            let Some(next) = next else { return Ok(()) };
+            if !same_server(&next, &self.base_url) {
+                return Err(CallError::Protocol(format!(
+                    "the list leads to another server: {next}"
+                )));
+            }
+            if !seen.insert(next.clone()) {
+                return Err(CallError::Protocol(format!(
+                    "the list leads back to {next}"
+                )));
+            }
+            request.url = next;
+        }
+    }
+
+    fn page(&self, answer: &Answer) -> Result<Page, CallError> {
+        if !answer.is_success() {
+            return Ok(Page {
+                elements: Vec::new(),
+                outcome: Some(answer.status),
+                next: None,
+            });
+        }
+        let next = answer.headers.get("link").and_then(|link| next_of(link));
+        let elements = match answer.json()? {
+            Value::Array(elements) => elements,
+            Value::Object(mut object) => match object.remove("items") {
+                Some(Value::Array(elements)) => elements,
+                _ => return Err(CallError::Protocol("the answer is no list".into())),
+            },
+            _ => return Err(CallError::Protocol("the answer is no list".into())),
+        };
+        Ok(Page {
+            elements,
+            outcome: None,
+            next,
+        })
+    }
+
+    /// Asks one query for many rows at once. Each row's answer is looked up and stored under the
+    /// row's own request; what goes over the wire together is in no key.
+    pub async fn batch(
+        &self,
+        transport: &Transport,
+        query: &Query,
+        rows: &[Row],
+        tally: &Tally,
+    ) -> Vec<Result<Answer, CallError>> {
+        let requests: Vec<Request> = rows.iter().map(|row| self.query(query, row)).collect();
+        let mut answers: Vec<Option<Result<Answer, CallError>>> = Vec::new();
+        let mut missing = Vec::new();
+        for (index, request) in requests.iter().enumerate() {
+            match transport.recorded(request) {
+                Ok(None) => {
+                    missing.push(index);
+                    answers.push(None);
+                }
+                Ok(Some(answer)) => {
+                    tally
+                        .calls_cached
+                        .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                    answers.push(Some(Ok(answer)));
+                }
+                Err(error) => answers.push(Some(Err(error))),
+            }
+        }
+        // A batch that fails in passing is halved and sent again, down to single rows.
+        let mut waiting = if missing.is_empty() {
+            Vec::new()
+        } else {
+            vec![missing]
+        };
+        while let Some(indices) = waiting.pop() {
+            if let [index] = indices[..] {
+                answers[index] = Some(
+                    transport
+                        .call(&requests[index], tally)
+                        .await
+                        .and_then(settled),
+                );
+                continue;
+            }
+            let variables: Vec<&Row> = indices.iter().map(|index| &rows[*index]).collect();
+            let (text, variables) = combine(query, &variables);
+            let mut together = self.post(&json!({ "query": text, "variables": variables }));
+            together.attempts = together.attempts.min(2);
+            match transport.send(&together, tally).await {
+                Ok(record) => {
+                    for (place, index) in indices.iter().enumerate() {
+                        let request = &requests[*index];
+                        let kept = match split(query, &record, place, request) {
+                            Ok(part) => transport.keep(request, part).await,
+                            Err(error) => Err(error),
+                        };
+                        answers[*index] = Some(kept);
+                    }
+                }
+                Err(CallError::Transient { .. }) => {
+                    let (left, right) = indices.split_at(indices.len() / 2);
+                    waiting.push(right.to_vec());
+                    waiting.push(left.to_vec());
+                }
+                // One refusal holds for each row of the batch; it is told for each on its own.
+                Err(error) if error.stops_the_stage() => {
+                    for index in indices {
+                        answers[index] = Some(Err(again(&error)));
+                    }
+                }
+                Err(_) => waiting.extend(indices.into_iter().map(|index| vec![index])),
+            }
+        }
+        answers
+            .into_iter()
+            .map(|answer| answer.expect("every row was answered"))
+            .collect()
+    }
+}
+
+/// GraphQL answers 200 even where it has no answer: only data, or a final "not found", is one.
+fn settled(answer: Answer) -> Result<Answer, CallError> {
+    let value = answer.json()?;
+    judge(&value, |_| true).map(|()| answer)
+}
+
+fn judge(value: &Value, ours: impl Fn(&Value) -> bool) -> Result<(), CallError> {
+    let errors = value.get("errors").and_then(Value::as_array);
+    for error in errors.into_iter().flatten().filter(|error| ours(error)) {
+        let text = error
+            .get("message")
+            .and_then(Value::as_str)
+            .unwrap_or("an error")
+            .to_owned();
+        match error.get("type").and_then(Value::as_str) {
+            Some("NOT_FOUND" | "FORBIDDEN") => {}
+            None | Some("undefinedField" | "argumentNotAccepted")
+                if error.get("path").is_none() =>
+            {
+                return Err(CallError::Denied {
+                    shown: "the GraphQL query".into(),
+                    status: 200,
+                    message: text,
+                });
+            }
+            _ => {
+                return Err(CallError::Transient {
+                    attempts: 1,
+                    last: text,
+                });
+            }
+        }
+    }
+    if value.get("data").is_none_or(Value::is_null) {
+        return Err(CallError::Transient {
+            attempts: 1,
+            last: "the answer holds no data".into(),
+        });
+    }
+    Ok(())
+}
+
+/// One row's part of a batch's answer, as if it had been asked alone.
+fn split(
+    query: &Query,
+    record: &CallRecord,
+    place: usize,
+    request: &Request,
+) -> Result<CallRecord, CallError> {
+    let value: Value = serde_json::from_slice(&record.body)
+        .map_err(|error| CallError::Protocol(format!("the answer is no JSON: {error}")))?;
+    let prefix = format!("r{place}_");
+    let ours = |error: &Value| match error.pointer("/path/0").and_then(Value::as_str) {
+        Some(first) => first.starts_with(&prefix),
+        None => true,
+    };
+    judge(&value, ours)?;
+    let mut data = Row::new();
+    for field in &query.fields {
+        let found = value.pointer(&format!("/data/{prefix}{field}"));
+        data.insert(field.clone(), found.cloned().unwrap_or(Value::Null));
+    }
+    let mut own = json!({ "data": data });
+    let errors = value.get("errors").and_then(Value::as_array);
+    let errors: Vec<Value> = errors
+        .into_iter()
+        .flatten()
+        .filter(|error| ours(error))
+        .cloned()
+        .map(|mut error| {
+            if let Some(first) = error.pointer_mut("/path/0") {
+                let text = first.as_str().and_then(|text| text.strip_prefix(&prefix));
+                *first = text.unwrap_or_default().into();
+            }
+            // Where it stood in the batch is nothing of the row's.
+            if let Some(error) = error.as_object_mut() {
+                error.remove("locations");
+            }
+            error
+        })
+        .collect();
+    if !errors.is_empty() {
+        own["errors"] = errors.into();
+    }
+    Ok(CallRecord {
+        method: request.method.as_str().into(),
+        url: request.url.clone(),
+        accept: request.accept.clone(),
+        request: request.body.clone(),
+        status: 200,
+        headers: Default::default(),
+        body: serde_json::to_vec(&own)
+            .expect("JSON values always serialize")
+            .into(),
+        source: Source(record.source.0.clone()),
+    })
+}
+
+fn again(error: &CallError) -> CallError {
+    match error {
+        CallError::Denied {
+            shown,
+            status,
+            message,
+        } => CallError::Denied {
+            shown: shown.clone(),
+            status: *status,
+            message: message.clone(),
+        },
+        CallError::NoSecret(variable) => CallError::NoSecret(variable.clone()),
+        CallError::Interrupted => CallError::Interrupted,
+        other => CallError::Protocol(other.to_string()),
+    }
+}
+
+/// The address that a `Link` header calls next.
+fn next_of(link: &str) -> Option<String> {
+    link.split(',').find_map(|part| {
+        let (address, rest) = part.trim().strip_prefix('<')?.split_once('>')?;
+        let next = rest
+            .split(';')
+            .any(|rel| matches!(rel.trim(), r#"rel="next""# | "rel=next"));
+        next.then(|| address.to_owned())
+    })
+}
+
+/// Whether a token for `base` may be shown to the server of `url`.
+fn same_server(url: &str, base: &str) -> bool {
+    let server = |url: &str| {
+        let (scheme, rest) = url.split_once("://")?;
+        Some((
+            scheme.to_lowercase(),
+            rest.split(['/', '?']).next()?.to_lowercase(),
+        ))
+    };
+    server(url).is_some() && server(url) == server(base)
+}

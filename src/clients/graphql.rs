@@ -1,0 +1,162 @@
+//! GraphQL queries that people write for one row, and how many of them are sent as one.
+
+use graphql_parser::query::{
+    Definition, Document, Field, OperationDefinition, Query as AstQuery, Selection, SelectionSet,
+    Value, VariableDefinition, parse_query,
+};
+use thiserror::Error;
+
+use crate::table::Row;
+
+/// A query for one row.
+#[derive(Clone, Debug)]
+pub struct Query {
+    /// As it was written; what a row's key is made from.
+    pub text: String,
+    /// Its variables: fields of the input row by the same name.
+    pub variables: Vec<String>,
+    /// What the answer's `data` holds.
+    pub fields: Vec<String>,
+}
+
+/// Why a text is no query for one row.
+#[derive(Debug, Error)]
+pub enum QueryError {
+    #[error("the query does not parse: {0}")]
+    Parse(String),
+    #[error("{0}")]
+    Shape(&'static str),
+}
+
+impl Query {
+    pub fn parse(text: &str) -> Result<Query, QueryError> {
+        let document: Document<'_, String> =
+            parse_query(text).map_err(|error| QueryError::Parse(error.to_string()))?;
+        let (variables, selection) = operation(&document)?;
+        let mut fields = Vec::new();
+        for item in &selection.items {
+            let Selection::Field(field) = item else {
+                return Err(QueryError::Shape(
+                    "the query's outermost level holds a fragment; name its fields there",
+                ));
+            };
+            fields.push(field.alias.clone().unwrap_or_else(|| field.name.clone()));
+        }
+        let variables = variables
+            .iter()
+            .map(|variable| variable.name.clone())
+            .collect();
+        Ok(Query {
+            text: text.to_owned(),
+            variables,
+            fields,
+        })
+    }
+}
+
+type Operation<'a, 'd> = (
+    &'a [VariableDefinition<'d, String>],
+    &'a SelectionSet<'d, String>,
+);
+
+fn operation<'a, 'd>(document: &'a Document<'d, String>) -> Result<Operation<'a, 'd>, QueryError> {
+    let mut found = None;
+    for definition in &document.definitions {
+        let Definition::Operation(operation) = definition else {
+            continue;
+        };
+        let this = match operation {
+            OperationDefinition::Query(query) => {
+                (&query.variable_definitions[..], &query.selection_set)
+            }
+            OperationDefinition::SelectionSet(selection) => (&[][..], selection),
+            _ => return Err(QueryError::Shape("only a `query` can be asked")),
+        };
+        if found.replace(this).is_some() {
+            return Err(QueryError::Shape("the file holds more than one query"));
+        }
+    }
+    found.ok_or(QueryError::Shape("the file holds no query"))
+}
+
+/// One document that asks `query` for each of `rows`: its fields and variables renamed `r0_...`,
+/// `r1_...`. `query` was parsed before, so it parses.
+pub(super) fn combine(query: &Query, rows: &[&Row]) -> (String, Row) {
+    let document: Document<'_, String> = parse_query(&query.text).expect("it was parsed before");
+    let (definitions, selection) = operation(&document).expect("its shape was checked before");
+    let mut variables = Row::new();
+    let mut together = AstQuery {
+        position: selection.span.0,
+        name: None,
+        variable_definitions: Vec::new(),
+        directives: Vec::new(),
+        selection_set: SelectionSet {
+            span: selection.span,
+            items: Vec::new(),
+        },
+    };
+    for (place, row) in rows.iter().enumerate() {
+        let prefix = format!("r{place}_");
+        for definition in definitions {
+            let mut definition = definition.clone();
+            let value = row.get(&definition.name).cloned().unwrap_or_default();
+            definition.name = format!("{prefix}{}", definition.name);
+            variables.insert(definition.name.clone(), value);
+            together.variable_definitions.push(definition);
+        }
+        for item in &selection.items {
+            let Selection::Field(field) = item else {
+                continue;
+            };
+            let mut field = field.clone();
+            let name = field.alias.take().unwrap_or_else(|| field.name.clone());
+            field.alias = Some(format!("{prefix}{name}"));
+            rename(&mut field, &prefix);
+            together.selection_set.items.push(Selection::Field(field));
+        }
+    }
+    let fragments = document
+        .definitions
+        .iter()
+        .filter(|definition| matches!(definition, Definition::Fragment(_)));
+    let mut definitions = vec![Definition::Operation(OperationDefinition::Query(together))];
+    definitions.extend(fragments.cloned());
+    (Document { definitions }.to_string(), variables)
+}
+
+fn rename(field: &mut Field<'_, String>, prefix: &str) {
+    for (_, value) in &mut field.arguments {
+        rename_value(value, prefix);
+    }
+    for directive in &mut field.directives {
+        for (_, value) in &mut directive.arguments {
+            rename_value(value, prefix);
+        }
+    }
+    rename_set(&mut field.selection_set, prefix);
+}
+
+fn rename_set(selection: &mut SelectionSet<'_, String>, prefix: &str) {
+    for item in &mut selection.items {
+        match item {
+            Selection::Field(field) => rename(field, prefix),
+            Selection::InlineFragment(fragment) => rename_set(&mut fragment.selection_set, prefix),
+            Selection::FragmentSpread(_) => {}
+        }
+    }
+}
+
+fn rename_value(value: &mut Value<'_, String>, prefix: &str) {
+    match value {
+        Value::Variable(name) => *name = format!("{prefix}{name}"),
+        Value::List(values) => values
+            .iter_mut()
+            .for_each(|value| rename_value(value, prefix)),
+        Value::Object(fields) => {
+            fields
+                .values_mut()
+                .for_each(|value| rename_value(value, prefix));
+        }
+        _ => {}
+    }
+}

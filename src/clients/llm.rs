@@ -1,0 +1,130 @@
+//! Models: chat completions of any OpenAI-compatible server, through async-openai, whose requests
+//! leave by way of the transport. The body sent is the body that was built here, so the body that
+//! is hashed.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_openai::Client;
+use async_openai::config::OpenAIConfig;
+use async_openai::error::OpenAIError;
+use async_openai::middleware::HttpRequestFactory;
+use serde_json::Value;
+
+use super::call::{Answer, CallError, Method, Request, Service};
+use super::limiter::Pace;
+use super::transport::{Tally, Transport};
+
+/// How to reach a model.
+#[derive(Clone, Debug)]
+pub struct Chat {
+    /// `https://api.openai.com/v1`, without a slash at its end.
+    pub base_url: String,
+    /// The environment variable that holds the key.
+    pub auth: Option<String>,
+    pub timeout: Duration,
+    pub attempts: u32,
+    pub pace: Pace,
+    /// The longest answer that is asked for, where one is named.
+    pub max_tokens: Option<u32>,
+}
+
+/// What an answer says that it took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    pub input: u64,
+    pub cached_input: u64,
+    pub output: u64,
+}
+
+impl Usage {
+    pub fn of(answer: &Value) -> Usage {
+        let number = |pointer| answer.pointer(pointer).and_then(Value::as_u64).unwrap_or(0);
+        Usage {
+            input: number("/usage/prompt_tokens"),
+            cached_input: number("/usage/prompt_tokens_details/cached_tokens"),
+            output: number("/usage/completion_tokens"),
+        }
+    }
+}
+
+impl Chat {
+    /// The request that `ask` will send for `body`.
+    pub fn request(&self, body: &Value) -> Request {
+        let bytes = serde_json::to_vec(body).expect("JSON values always serialize");
+        let url = format!("{}/chat/completions", self.base_url);
+        self.from_parts(url, bytes.into())
+    }
+
+    /// The answer to `body`: from the cassette or the cache, or asked for now.
+    pub async fn ask(
+        &self,
+        transport: &Arc<Transport>,
+        body: Value,
+        tally: &Arc<Tally>,
+    ) -> Result<(Answer, Value), CallError> {
+        let seen: Arc<Mutex<Option<Result<Answer, CallError>>>> = Arc::default();
+        let service = {
+            let (chat, seen) = (self.clone(), seen.clone());
+            let (transport, tally) = (transport.clone(), tally.clone());
+            tower::service_fn(move |factory: HttpRequestFactory| {
+                let (chat, seen) = (chat.clone(), seen.clone());
+                let (transport, tally) = (transport.clone(), tally.clone());
+                async move {
+                    let built = factory.build().await?;
+                    let bytes = built
+                        .body()
+                        .and_then(|body| body.as_bytes())
+                        .unwrap_or_default();
+                    let bytes = bytes::Bytes::copy_from_slice(bytes);
+                    let request = chat.from_parts(built.url().to_string(), bytes);
+                    let result = transport.call(&request, &tally).await;
+                    let response = http::Response::builder();
+                    let response = match &result {
+                        Ok(answer) => response.status(answer.status).body(answer.body.clone()),
+                        // Its reason is handed over below; this only ends the exchange.
+                        Err(_) => response.status(500).body(bytes::Bytes::from_static(b"{}")),
+                    };
+                    *seen.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(result);
+                    let response = response
+                        .map_err(|error| OpenAIError::InvalidArgument(error.to_string()))?;
+                    Ok::<_, OpenAIError>(reqwest::Response::from(response))
+                }
+            })
+        };
+        let config = OpenAIConfig::new()
+            .with_api_base(&self.base_url)
+            .with_api_key("");
+        let client = Client::with_config(config).with_http_service(service);
+        let parsed: Result<Value, OpenAIError> = client.chat().create_byot(body).await;
+        let seen = seen
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+            .take();
+        match (seen, parsed) {
+            (Some(Ok(answer)), Ok(value)) => Ok((answer, value)),
+            (Some(Err(error)), _) => Err(error),
+            (_, Err(error)) => Err(CallError::Protocol(error.to_string())),
+            (None, Ok(_)) => Err(CallError::Protocol("the request never left".into())),
+        }
+    }
+
+    fn from_parts(&self, url: String, body: bytes::Bytes) -> Request {
+        let mut pace = self.pace;
+        // Three bytes a token errs on the side of waiting; a limiter fed by answers comes later.
+        pace.tokens = (body.len() / 3) as u32 + self.max_tokens.unwrap_or(256);
+        Request {
+            service: Service::Model,
+            method: Method::Post,
+            url,
+            accept: "application/json".into(),
+            api_version: None,
+            body,
+            sample: 0,
+            auth: self.auth.clone(),
+            timeout: self.timeout,
+            attempts: self.attempts,
+            pace,
+        }
+    }
+}

@@ -1,0 +1,471 @@
+//! The one way to the network. A request is looked up in the cassette and the cache; only then does
+//! it wait for its limits, leave, and be tried again where it failed in passing. What comes back is
+//! stored before anyone sees it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use reqwest::header::HeaderMap;
+use serde_json::Value;
+use tokio::sync::watch;
+
+use super::call::{Answer, CallError, Method, Request, Service};
+use super::cassette::Cassette;
+use super::limiter::Limiter;
+use crate::store::{CallKey, CallRecord, Source, Store};
+use crate::table::Hasher;
+
+/// Headers that are kept with an answer.
+const KEPT_HEADERS: [&str; 6] = [
+    "content-type",
+    "etag",
+    "last-modified",
+    "link",
+    "x-github-media-type",
+    "x-request-id",
+];
+/// Notes, under a name of ours, which credentials a refusal was given to.
+const CREDENTIALS: &str = "flow-credentials";
+/// How often a limit is waited for before the request counts as failed.
+const LIMIT_WAITS: u32 = 20;
+
+/// What a stage has asked so far.
+#[derive(Debug, Default)]
+pub struct Tally {
+    pub calls: AtomicU64,
+    pub calls_cached: AtomicU64,
+    pub tokens_in: AtomicU64,
+    pub tokens_out: AtomicU64,
+    /// In millionths of a USD.
+    pub cost_micros: AtomicU64,
+}
+
+/// A pause that a server asked for.
+#[derive(Clone, Debug)]
+pub struct Wait {
+    pub server: String,
+    pub why: String,
+    pub wait: Duration,
+}
+
+/// Shared by everything that calls.
+pub struct Transport {
+    http: reqwest::Client,
+    store: Store,
+    cassette: Option<Cassette>,
+    offline: bool,
+    limiter: Limiter,
+    flights: Mutex<HashMap<CallKey, Arc<tokio::sync::Mutex<()>>>>,
+    interrupted: AtomicBool,
+    interrupt: watch::Sender<bool>,
+    on_wait: Box<dyn Fn(Wait) + Send + Sync>,
+}
+
+enum Failure {
+    /// Worth another attempt.
+    Passing(String),
+    /// A limit: wait, then another attempt.
+    Limited {
+        why: String,
+        wait: Option<Duration>,
+    },
+    Final(CallError),
+}
+
+impl Transport {
+    pub fn new(
+        store: Store,
+        cassette: Option<Cassette>,
+        offline: bool,
+        on_wait: impl Fn(Wait) + Send + Sync + 'static,
+    ) -> Result<Transport, CallError> {
+        // A second install is refused, and the first one stands: both are fine.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let http = reqwest::Client::builder()
+            .user_agent(concat!("flow/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .map_err(|error| CallError::Protocol(format!("no HTTP client: {error}")))?;
+        Ok(Transport {
+            http,
+            store,
+            cassette,
+            offline,
+            limiter: Limiter::default(),
+            flights: Mutex::new(HashMap::new()),
+            interrupted: AtomicBool::new(false),
+            interrupt: watch::Sender::new(false),
+            on_wait: Box::new(on_wait),
+        })
+    }
+
+    /// From now on no call leaves; those under way land.
+    pub fn interrupt(&self) {
+        self.interrupted.store(true, Ordering::Relaxed);
+        self.interrupt.send_replace(true);
+    }
+
+    pub fn is_interrupted(&self) -> bool {
+        self.interrupted.load(Ordering::Relaxed)
+    }
+
+    /// The recorded answer to `request`, if there is one.
+    pub fn recorded(&self, request: &Request) -> Result<Option<Answer>, CallError> {
+        let key = request.key();
+        let found = match self
+            .cassette
+            .as_ref()
+            .and_then(|cassette| cassette.get(key))
+        {
+            Some(record) => Some(record),
+            None => self.store.call(key)?,
+        };
+        let Some(record) = found else { return Ok(None) };
+        let noted = record
+            .headers
+            .get(CREDENTIALS)
+            .map(String::as_str)
+            .unwrap_or("");
+        let ours = credentials(request);
+        if record.status == 404 && !self.offline && !noted.is_empty() && noted != ours {
+            // Another token may see what this one could not.
+            return Ok(None);
+        }
+        Ok(Some(Answer {
+            key,
+            status: record.status,
+            headers: record.headers,
+            body: record.body,
+            source: record.source,
+            cached: true,
+        }))
+    }
+
+    /// The answer to `request`: recorded, or asked for now and stored. Requests that are the same
+    /// share one call.
+    pub async fn call(&self, request: &Request, tally: &Tally) -> Result<Answer, CallError> {
+        let key = request.key();
+        let flight = {
+            let mut flights = self
+                .flights
+                .lock()
+                .unwrap_or_else(|poisoned| poisoned.into_inner());
+            flights.entry(key).or_default().clone()
+        };
+        let alone = flight.lock().await;
+        let result = match self.recorded(request) {
+            Ok(Some(answer)) => {
+                tally.calls_cached.fetch_add(1, Ordering::Relaxed);
+                Ok(answer)
+            }
+            Ok(None) => match self.send(request, tally).await {
+                Ok(record) => self.keep(request, record).await,
+                Err(error) => Err(error),
+            },
+            Err(error) => Err(error),
+        };
+        drop(alone);
+        let mut flights = self
+            .flights
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        // One hand of ours, one in the map: nobody else waits for this call.
+        if Arc::strong_count(&flight) <= 2 {
+            flights.remove(&key);
+        }
+        result
+    }
+
+    /// Stores an answer under the key of `request`.
+    pub async fn keep(&self, request: &Request, record: CallRecord) -> Result<Answer, CallError> {
+        let key = request.key();
+        self.store.put_call(key, &record).await?;
+        Ok(Answer {
+            key,
+            status: record.status,
+            headers: record.headers,
+            body: record.body,
+            source: record.source,
+            cached: false,
+        })
+    }
+
+    /// Sends without looking anything up and without storing: for what is only a way of sending.
+    pub async fn send(&self, request: &Request, tally: &Tally) -> Result<CallRecord, CallError> {
+        if self.offline {
+            let key = request.key().0.short();
+            return Err(CallError::Offline {
+                shown: request.shown(),
+                key,
+            });
+        }
+        let lane = lane(request);
+        let mut passing = 0;
+        let mut limited = 0;
+        loop {
+            if self.is_interrupted() {
+                return Err(CallError::Interrupted);
+            }
+            let outcome = {
+                let permit = self
+                    .interruptible(self.limiter.enter(&lane, request.pace))
+                    .await?;
+                tally.calls.fetch_add(1, Ordering::Relaxed);
+                let outcome = self.attempt(request).await;
+                drop(permit);
+                outcome
+            };
+            match outcome {
+                Ok(record) => return Ok(record),
+                Err(Failure::Final(error)) => return Err(error),
+                Err(Failure::Passing(last)) => {
+                    passing += 1;
+                    tracing::debug!(call = request.shown(), passing, last, "failed in passing");
+                    if passing >= request.attempts {
+                        return Err(CallError::Transient {
+                            attempts: passing,
+                            last,
+                        });
+                    }
+                    self.interruptible(tokio::time::sleep(backoff(passing, request)))
+                        .await?;
+                }
+                Err(Failure::Limited { why, wait }) => {
+                    limited += 1;
+                    if limited > LIMIT_WAITS {
+                        return Err(CallError::Transient {
+                            attempts: limited,
+                            last: why,
+                        });
+                    }
+                    let wait = wait.unwrap_or_else(|| unannounced_wait(request.service, limited));
+                    self.limiter.pause(&lane, request.pace, wait);
+                    (self.on_wait)(Wait {
+                        server: lane.clone(),
+                        why,
+                        wait,
+                    });
+                }
+            }
+        }
+    }
+
+    async fn interruptible<T>(&self, work: impl Future<Output = T>) -> Result<T, CallError> {
+        let mut interrupt = self.interrupt.subscribe();
+        tokio::select! {
+            biased;
+            done = work => Ok(done),
+            _ = interrupt.wait_for(|interrupted| *interrupted) => Err(CallError::Interrupted),
+        }
+    }
+
+    async fn attempt(&self, request: &Request) -> Result<CallRecord, Failure> {
+        let method = match request.method {
+            Method::Get => reqwest::Method::GET,
+            Method::Post => reqwest::Method::POST,
+        };
+        let mut builder = self
+            .http
+            .request(method, &request.url)
+            .header("accept", &request.accept)
+            .timeout(request.timeout);
+        if let Some(version) = &request.api_version {
+            builder = builder.header("x-github-api-version", version);
+        }
+        if let Some(variable) = &request.auth {
+            let secret = std::env::var(variable)
+                .map_err(|_| Failure::Final(CallError::NoSecret(variable.clone())))?;
+            builder = builder.bearer_auth(secret.trim());
+        }
+        if request.method == Method::Post {
+            builder = builder
+                .header("content-type", "application/json")
+                .body(request.body.clone());
+        }
+        let passing = |error: reqwest::Error| {
+            // The address stands in the message beside it, without a query that could hold text
+            // from outside.
+            let error = error.without_url();
+            let mut what = error.to_string();
+            let mut cause = std::error::Error::source(&error);
+            while let Some(error) = cause {
+                what = format!("{what}: {error}");
+                cause = error.source();
+            }
+            Failure::Passing(what)
+        };
+        let response = builder.send().await.map_err(passing)?;
+        let status = response.status().as_u16();
+        let headers = response.headers().clone();
+        let body = response.bytes().await.map_err(passing)?;
+        judge(request, status, &headers, &body)?;
+        let mut kept: BTreeMap<String, String> = KEPT_HEADERS
+            .iter()
+            .filter_map(|name| Some(((*name).to_owned(), text(&headers, name)?.to_owned())))
+            .collect();
+        if status == 404 {
+            kept.insert(CREDENTIALS.into(), credentials(request));
+        }
+        let source = text(&headers, "x-flow-source").unwrap_or(match request.service {
+            Service::Github => "github",
+            Service::Model => "model",
+        });
+        Ok(CallRecord {
+            method: request.method.as_str().into(),
+            url: request.url.clone(),
+            accept: request.accept.clone(),
+            request: request.body.clone(),
+            status,
+            headers: kept,
+            body,
+            source: Source(source.to_owned()),
+        })
+    }
+}
+
+/// Which limits a request falls under: its server and its key.
+fn lane(request: &Request) -> String {
+    let rest = request
+        .url
+        .split_once("://")
+        .map_or(request.url.as_str(), |(_, rest)| rest);
+    let server = rest.split(['/', '?']).next().unwrap_or(rest);
+    match &request.auth {
+        Some(variable) => format!("{server} ({variable})"),
+        None => server.to_owned(),
+    }
+}
+
+/// Tells two tokens apart without keeping either.
+fn credentials(request: &Request) -> String {
+    match request
+        .auth
+        .as_ref()
+        .and_then(|variable| std::env::var(variable).ok())
+    {
+        Some(secret) => Hasher::new("credentials")
+            .part(secret.trim().as_bytes())
+            .finish()
+            .hex()[..8]
+            .to_owned(),
+        None => "none".to_owned(),
+    }
+}
+
+/// Whether an answer is final; if not, what to do.
+fn judge(request: &Request, status: u16, headers: &HeaderMap, body: &Bytes) -> Result<(), Failure> {
+    let said = || message(body);
+    let denied = || {
+        let shown = request.shown();
+        Failure::Final(CallError::Denied {
+            shown,
+            status,
+            message: said(),
+        })
+    };
+    let refused = || {
+        Failure::Final(CallError::Refused {
+            status,
+            message: said(),
+        })
+    };
+    match (request.service, status) {
+        (_, 200..=299) => whole(request, body),
+        (Service::Github, 404 | 406 | 410 | 451) => Ok(()),
+        (_, 429) if is_quota(body) => Err(denied()),
+        (Service::Github, 403 | 429) if status == 429 || is_limit(headers, body) => {
+            Err(Failure::Limited {
+                why: said(),
+                wait: announced_wait(headers),
+            })
+        }
+        (_, 429) => Err(Failure::Limited {
+            why: said(),
+            wait: announced_wait(headers),
+        }),
+        (_, 408 | 500..=599) => Err(Failure::Passing(format!("status {status}: {}", said()))),
+        (Service::Model, 401 | 403 | 404) => Err(denied()),
+        (Service::Model, _) => Err(refused()),
+        (Service::Github, _) => Err(denied()),
+    }
+}
+
+/// A success must be whole: JSON where JSON was asked for, with choices where a model was.
+fn whole(request: &Request, body: &Bytes) -> Result<(), Failure> {
+    if !request.accept.contains("json") {
+        return Ok(());
+    }
+    let value: Value = serde_json::from_slice(body)
+        .map_err(|error| Failure::Passing(format!("the answer is no JSON ({error})")))?;
+    let choices = value.get("choices").and_then(Value::as_array);
+    if request.service == Service::Model && choices.is_none_or(Vec::is_empty) {
+        return Err(Failure::Passing("the answer holds no choices".into()));
+    }
+    Ok(())
+}
+
+fn is_limit(headers: &HeaderMap, body: &Bytes) -> bool {
+    headers.contains_key("retry-after")
+        || text(headers, "x-ratelimit-remaining") == Some("0")
+        || message(body).to_lowercase().contains("rate limit")
+}
+
+/// A quota that is spent is announced like a limit, but waiting does not help.
+fn is_quota(body: &Bytes) -> bool {
+    let value: Option<Value> = serde_json::from_slice(body).ok();
+    let error = value.as_ref().and_then(|value| value.get("error"));
+    let is =
+        |name: &str| error.and_then(|error| error.get(name)) == Some(&"insufficient_quota".into());
+    is("code") || is("type")
+}
+
+fn announced_wait(headers: &HeaderMap) -> Option<Duration> {
+    if let Some(seconds) = text(headers, "retry-after").and_then(|text| text.parse().ok()) {
+        return Some(Duration::from_secs(seconds));
+    }
+    if text(headers, "x-ratelimit-remaining") != Some("0") {
+        return None;
+    }
+    let reset: u64 = text(headers, "x-ratelimit-reset")?.parse().ok()?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?.as_secs();
+    Some(Duration::from_secs(reset.saturating_sub(now) + 1))
+}
+
+/// GitHub asks for at least a minute, and longer each time; a model's provider for less.
+fn unannounced_wait(service: Service, times: u32) -> Duration {
+    let first: u64 = match service {
+        Service::Github => 60,
+        Service::Model => 1,
+    };
+    Duration::from_secs((first << (times - 1).min(6)).min(900))
+}
+
+/// Half a second, doubling to half a minute, up to a quarter more by what the request is, so that
+/// many that failed together do not come back together.
+fn backoff(times: u32, request: &Request) -> Duration {
+    let wait = Duration::from_millis((500 << (times - 1).min(6)).min(30_000));
+    let spread = u32::from(request.key().0.0[times as usize % 32]);
+    wait + wait * spread / 1024
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
+}
+
+/// What a server says of its refusal, short.
+fn message(body: &Bytes) -> String {
+    let value: Option<Value> = serde_json::from_slice(body).ok();
+    let said = value.as_ref().and_then(|value| {
+        let error = value.get("error");
+        let inner = error.and_then(|error| error.get("message").or(Some(error)));
+        inner.or(value.get("message"))?.as_str().map(str::to_owned)
+    });
+    let said = said.unwrap_or_else(|| String::from_utf8_lossy(body).trim().to_owned());
+    let mut short: String = said.chars().take(300).collect();
+    if short.len() < said.len() {
+        short.push_str("...");
+    }
+    short
+}

@@ -1,0 +1,492 @@
+//! Reads a manifest: its text, the profile that overrides parts of it, its sections.
+
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use indexmap::IndexMap;
+use serde_json::Value;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::problem::{Problem, Problems, SourceText, did_you_mean};
+use super::project::Project;
+use super::strict::{parse_strict, to_json};
+use super::types::{Common, GithubSection, ModelSection, PipelineSection, ProfileSection};
+use crate::table::Row;
+
+/// What stands in a manifest under one profile.
+pub struct Manifest<'t> {
+    pub source: Arc<SourceText>,
+    pub project: Project,
+    pub pipeline: PipelineSection,
+    pub params: Row,
+    pub github: GithubSection,
+    pub models: IndexMap<String, ModelSection>,
+    pub tables: IndexMap<String, InlineTable>,
+    pub stages: Vec<StageDecl<'t>>,
+    pub profile: ProfileChoice,
+    /// Every profile's name, for the user.
+    pub profiles: Vec<String>,
+}
+
+/// The profile in force, and what it says beside overriding sections.
+#[derive(Clone, Debug, Default)]
+pub struct ProfileChoice {
+    /// Empty where none was chosen.
+    pub name: String,
+    /// The folder that stands for `data/` in outputs.
+    pub data: Option<String>,
+    pub cassette: Option<PathBuf>,
+    pub offline: bool,
+}
+
+/// `[[tables.NAME]]`
+#[derive(Clone, Debug)]
+pub struct InlineTable {
+    pub rows: Vec<Row>,
+    pub span: Range<usize>,
+}
+
+/// `[stages.NAME]`, its kind's own settings still as they stand in the text.
+pub struct StageDecl<'t> {
+    pub name: String,
+    /// Where the name stands.
+    pub span: Range<usize>,
+    pub common: Common,
+    pub settings: Spanned<DeTable<'t>>,
+}
+
+const SECTIONS: [&str; 7] = [
+    "pipeline", "params", "github", "models", "tables", "stages", "profiles",
+];
+const OVERRIDES: [&str; 4] = ["params", "github", "models", "tables"];
+
+impl<'t> Manifest<'t> {
+    /// Reads the file; every way in which it is no text at all is told here.
+    pub fn read(path: &Path) -> Result<(Project, Arc<SourceText>), Problem> {
+        let shown = path.strip_prefix(".").unwrap_or(path).display().to_string();
+        let bytes = std::fs::read(path).map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => Problem::new(format!("there is no manifest `{shown}`"))
+                .help("stand in a project's folder, or name one: `-C FOLDER` or `-f FILE`"),
+            std::io::ErrorKind::IsADirectory => {
+                Problem::new(format!("`{shown}` is a folder, a manifest is wanted"))
+                    .help(format!("name the file in it: `-f {shown}/pipeline.toml`"))
+            }
+            _ => Problem::new(format!("the manifest `{shown}` cannot be read: {error}")),
+        })?;
+        let folder = path.parent().unwrap_or(Path::new(""));
+        let project = Project::new(folder).map_err(|error| {
+            Problem::new(format!("the folder of `{shown}` cannot be read: {error}"))
+        })?;
+        if bytes.contains(&0) {
+            return Err(
+                Problem::new(format!("`{shown}` is a binary file, not a manifest"))
+                    .help("a manifest is a TOML text"),
+            );
+        }
+        let text = String::from_utf8(bytes).map_err(|error| {
+            let valid = error.utf8_error().valid_up_to();
+            let line = 1 + error.as_bytes()[..valid]
+                .iter()
+                .filter(|byte| **byte == b'\n')
+                .count();
+            Problem::new(format!("`{shown}` is not UTF-8 text (line {line})"))
+                .help("save it as UTF-8")
+        })?;
+        if text.trim().is_empty() {
+            return Err(Problem::new(format!("the manifest `{shown}` is empty"))
+                .help("the smallest has `[pipeline]` with a `name`, and a stage `[stages.NAME]`"));
+        }
+        Ok((project, SourceText::new(shown, text)))
+    }
+
+    /// Reads all sections under `profile`. `None` where the text is no TOML or a part is missing
+    /// without which nothing else can be checked.
+    pub fn parse(
+        source: &Arc<SourceText>,
+        text: &'t str,
+        project: Project,
+        profile: Option<&str>,
+        problems: &mut Problems,
+    ) -> Option<Manifest<'t>> {
+        let (document, errors) = DeTable::parse_recoverable(text);
+        for error in &errors {
+            let span = error.span().unwrap_or(0..0);
+            let message = format!("the manifest is no TOML: {}", error.message());
+            problems.add(Problem::new(message).at(source, span));
+        }
+        if !errors.is_empty() {
+            return None;
+        }
+        let reader = Reader {
+            source,
+            project: &project,
+        };
+        reader.top_level(&document, problems);
+        let profiles = reader.profiles(&document, problems);
+        let names: Vec<String> = profiles.keys().cloned().collect();
+        // Profiles that are not in force are read too, for their mistakes.
+        for (name, table) in &profiles {
+            if profile != Some(name) {
+                let merged = merge(&document, table.get_ref());
+                reader.sections(&merged, problems);
+                reader.profile(name, table, problems);
+            }
+        }
+        let (merged, choice) = match profile {
+            None => (document.clone(), ProfileChoice::default()),
+            Some(name) => match profiles.get(name) {
+                Some(table) => {
+                    let merged = merge(&document, table.get_ref());
+                    (merged, reader.profile(name, table, problems))
+                }
+                None => {
+                    let message = format!("the manifest has no profile `{name}`");
+                    let help = did_you_mean(name, names.iter().map(String::as_str))
+                        .unwrap_or_else(|| format!("add `[profiles.{name}]`"));
+                    problems.add(Problem::new(message).at(source, 0..0).help(help));
+                    return None;
+                }
+            },
+        };
+        let (pipeline, params, github, models, tables) = reader.sections(&merged, problems);
+        let stages = reader.stages(&document, problems);
+        Some(Manifest {
+            source: source.clone(),
+            pipeline: pipeline?,
+            params,
+            github: github?,
+            models,
+            tables,
+            stages,
+            profile: choice,
+            profiles: names,
+            project,
+        })
+    }
+}
+
+type Sections = (
+    Option<PipelineSection>,
+    Row,
+    Option<GithubSection>,
+    IndexMap<String, ModelSection>,
+    IndexMap<String, InlineTable>,
+);
+
+struct Reader<'a> {
+    source: &'a Arc<SourceText>,
+    project: &'a Project,
+}
+
+impl Reader<'_> {
+    fn top_level(&self, document: &Spanned<DeTable<'_>>, problems: &mut Problems) {
+        for (key, _) in document.get_ref() {
+            if !SECTIONS.contains(&text(key)) {
+                problems.add(
+                    Problem::new(format!("the manifest has no section `{}`", text(key)))
+                        .at(self.source, key.span())
+                        .help_if(did_you_mean(text(key), SECTIONS)),
+                );
+            }
+        }
+        if !document.get_ref().contains_key("pipeline") {
+            problems.add(
+                Problem::new("the manifest has no `[pipeline]` section")
+                    .at(self.source, 0..0)
+                    .help("add `[pipeline]` with `name = \"...\"`"),
+            );
+        }
+    }
+
+    fn profiles<'t>(
+        &self,
+        document: &Spanned<DeTable<'t>>,
+        problems: &mut Problems,
+    ) -> IndexMap<String, Spanned<DeTable<'t>>> {
+        self.tables_of(document, "profiles", "a profile", problems)
+            .into_iter()
+            .map(|(key, table)| (text(&key).to_owned(), table))
+            .collect()
+    }
+
+    /// What a profile says beside the sections that it overrides.
+    fn profile(
+        &self,
+        name: &str,
+        table: &Spanned<DeTable<'_>>,
+        problems: &mut Problems,
+    ) -> ProfileChoice {
+        let own = only(table, |key| !OVERRIDES.contains(&key));
+        for (key, value) in table.get_ref() {
+            if OVERRIDES.contains(&text(key)) && !value.get_ref().is_table() {
+                problems.add(
+                    Problem::new(format!(
+                        "`{}` of profile `{name}` is of the wrong type",
+                        text(key)
+                    ))
+                    .at(self.source, value.span())
+                    .label(format!(
+                        "expected a table, found {}",
+                        value.get_ref().type_str()
+                    )),
+                );
+            }
+        }
+        let what = format!("profile `{name}`");
+        let section: ProfileSection =
+            parse_strict(&own, &what, self.source, problems).unwrap_or_default();
+        let cassette = section.cassette.as_ref().and_then(|path| {
+            let resolved = self.project.resolve(path.get_ref()).and_then(|full| {
+                if full.is_file() {
+                    Ok(full)
+                } else {
+                    Err("there is no such file".into())
+                }
+            });
+            match resolved {
+                Ok(full) => Some(full),
+                Err(what) => {
+                    let message =
+                        format!("the cassette `{}` cannot be read: {what}", path.get_ref());
+                    problems.add(Problem::new(message).at(self.source, path.span()));
+                    None
+                }
+            }
+        });
+        if let Some(data) = &section.data
+            && let Err(what) = self.project.resolve(data.get_ref())
+        {
+            let message = format!("`data` of profile `{name}`: {what}");
+            problems.add(Problem::new(message).at(self.source, data.span()));
+        }
+        ProfileChoice {
+            name: name.to_owned(),
+            data: section.data.map(|data| data.into_inner()),
+            cassette,
+            offline: section.offline,
+        }
+    }
+
+    fn sections(&self, document: &Spanned<DeTable<'_>>, problems: &mut Problems) -> Sections {
+        let pipeline = self
+            .table_of(document, "pipeline", problems)
+            .and_then(|table| parse_strict(&table, "`[pipeline]`", self.source, problems));
+        let params = self.table_of(document, "params", problems).map(|table| {
+            let param = |(key, value): (&Spanned<_>, _)| {
+                (text(key).to_owned(), to_json(value, self.source, problems))
+            };
+            table.get_ref().iter().map(param).collect()
+        });
+        let github = match self.table_of(document, "github", problems) {
+            None => Some(GithubSection::default()),
+            Some(table) => parse_strict(&table, "`[github]`", self.source, problems),
+        };
+        let mut models = IndexMap::new();
+        for (key, table) in self.tables_of(document, "models", "a model", problems) {
+            let what = format!("model `{}`", text(&key));
+            if let Some(model) = parse_strict(&table, &what, self.source, problems) {
+                models.insert(text(&key).to_owned(), model);
+            }
+        }
+        let tables = self.inline_tables(document, problems);
+        (pipeline, params.unwrap_or_default(), github, models, tables)
+    }
+
+    fn inline_tables(
+        &self,
+        document: &Spanned<DeTable<'_>>,
+        problems: &mut Problems,
+    ) -> IndexMap<String, InlineTable> {
+        let mut tables = IndexMap::new();
+        let Some(section) = self.table_of(document, "tables", problems) else {
+            return tables;
+        };
+        for (key, value) in section.get_ref() {
+            let name = text(key);
+            let Some(array) = value.get_ref().as_array() else {
+                problems.add(
+                    Problem::new(format!("table `{name}` is of the wrong type"))
+                        .at(self.source, value.span())
+                        .label(format!(
+                            "expected rows, found {}",
+                            value.get_ref().type_str()
+                        ))
+                        .help(format!("write each row under `[[tables.{name}]]`")),
+                );
+                continue;
+            };
+            let mut rows: Vec<Row> = Vec::new();
+            for element in array.iter() {
+                match to_json(element, self.source, problems) {
+                    Value::Object(row) if rows.contains(&row) => problems.add(
+                        Problem::new(format!("table `{name}` holds the same row twice"))
+                            .at(self.source, first_line(self.source, element.span())),
+                    ),
+                    Value::Object(row) => rows.push(row),
+                    _ => problems.add(
+                        Problem::new(format!("a row of table `{name}` is no table"))
+                            .at(self.source, element.span())
+                            .help(format!("write each row under `[[tables.{name}]]`")),
+                    ),
+                }
+            }
+            tables.insert(
+                name.to_owned(),
+                InlineTable {
+                    rows,
+                    span: key.span(),
+                },
+            );
+        }
+        tables
+    }
+
+    fn stages<'t>(
+        &self,
+        document: &Spanned<DeTable<'t>>,
+        problems: &mut Problems,
+    ) -> Vec<StageDecl<'t>> {
+        let mut stages = Vec::new();
+        for (key, table) in self.tables_of(document, "stages", "a stage", problems) {
+            let name = text(&key);
+            if !is_name(name) {
+                problems.add(
+                    Problem::new(format!("`{name}` cannot be a stage's name"))
+                        .at(self.source, key.span())
+                        .help("a name has letters, digits, `_` and `-`, and begins with a letter"),
+                );
+            }
+            let common = only(&table, |key| Common::KEYS.contains(&key));
+            let settings = only(&table, |key| !Common::KEYS.contains(&key));
+            let what = format!("stage `{name}`");
+            if let Some(common) = parse_strict(&common, &what, self.source, problems) {
+                let name = name.to_owned();
+                stages.push(StageDecl {
+                    name,
+                    span: key.span(),
+                    common,
+                    settings,
+                });
+            }
+        }
+        stages
+    }
+
+    fn table_of<'t>(
+        &self,
+        document: &Spanned<DeTable<'t>>,
+        name: &str,
+        problems: &mut Problems,
+    ) -> Option<Spanned<DeTable<'t>>> {
+        let value = document.get_ref().get(name)?;
+        match value.get_ref() {
+            DeValue::Table(table) => Some(Spanned::new(value.span(), table.clone())),
+            other => {
+                problems.add(
+                    Problem::new(format!("`{name}` is of the wrong type"))
+                        .at(self.source, value.span())
+                        .label(format!("expected a table, found {}", other.type_str()))
+                        .help(format!("write it as `[{name}]`")),
+                );
+                None
+            }
+        }
+    }
+
+    /// The tables in a section of tables.
+    fn tables_of<'t>(
+        &self,
+        document: &Spanned<DeTable<'t>>,
+        section: &str,
+        what: &str,
+        problems: &mut Problems,
+    ) -> Vec<(Spanned<std::borrow::Cow<'t, str>>, Spanned<DeTable<'t>>)> {
+        let Some(table) = self.table_of(document, section, problems) else {
+            return Vec::new();
+        };
+        let mut tables = Vec::new();
+        for (key, value) in table.into_inner() {
+            let span = value.span();
+            match value.into_inner() {
+                DeValue::Table(table) => tables.push((key, Spanned::new(span, table))),
+                other => {
+                    let name = text(&key);
+                    problems.add(
+                        Problem::new(format!("`{name}` in `{section}` is of the wrong type"))
+                            .at(self.source, span)
+                            .label(format!("expected {what}, found {}", other.type_str()))
+                            .help(format!("write it as `[{section}.{name}]`")),
+                    );
+                }
+            }
+        }
+        tables
+    }
+}
+
+fn text<'a>(key: &'a Spanned<std::borrow::Cow<'_, str>>) -> &'a str {
+    key.get_ref()
+}
+
+/// The entries of a table whose key is wanted.
+fn only<'t>(table: &Spanned<DeTable<'t>>, wanted: impl Fn(&str) -> bool) -> Spanned<DeTable<'t>> {
+    let entries = table.get_ref().iter().filter(|(key, _)| wanted(text(key)));
+    let entries = entries
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect();
+    Spanned::new(table.span(), entries)
+}
+
+fn is_name(name: &str) -> bool {
+    name.starts_with(|c: char| c.is_ascii_alphabetic())
+        && name
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-')
+}
+
+fn first_line(source: &SourceText, span: Range<usize>) -> Range<usize> {
+    let text = &source.text[span.clone()];
+    span.start..span.start + text.find('\n').unwrap_or(text.len())
+}
+
+/// The document with a profile's sections laid over it: single keys of `params`, `github` and each
+/// model, whole inline tables.
+fn merge<'t>(document: &Spanned<DeTable<'t>>, profile: &DeTable<'t>) -> Spanned<DeTable<'t>> {
+    let mut merged = document.clone();
+    for section in OVERRIDES {
+        let Some(over) = profile.get(section) else {
+            continue;
+        };
+        let DeValue::Table(over_table) = over.get_ref() else {
+            continue;
+        };
+        let key = Spanned::new(over.span(), std::borrow::Cow::Borrowed(section));
+        let value = merged
+            .get_mut()
+            .entry(key)
+            .or_insert_with(|| Spanned::new(over.span(), DeValue::Table(DeTable::new())));
+        let depth = if section == "models" { 2 } else { 1 };
+        if let DeValue::Table(base) = value.get_mut() {
+            lay_over(base, over_table, depth);
+        }
+    }
+    merged
+}
+
+fn lay_over<'t>(base: &mut DeTable<'t>, over: &DeTable<'t>, depth: u8) {
+    for (key, value) in over {
+        match (
+            base.get_mut(text(key)).map(Spanned::get_mut),
+            value.get_ref(),
+        ) {
+            (Some(DeValue::Table(base)), DeValue::Table(over)) if depth > 1 => {
+                lay_over(base, over, depth - 1);
+            }
+            _ => {
+                base.insert(key.clone(), value.clone());
+            }
+        }
+    }
+}

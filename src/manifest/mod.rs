@@ -1,0 +1,18 @@
+//! What the user wrote: the manifest's types, how it is read, and how its mistakes are told.
+//!
+//! Reading is strict and goes on after a mistake, so that one look shows them all.
+
+mod load;
+mod problem;
+mod project;
+mod strict;
+mod types;
+
+pub use load::{InlineTable, Manifest, ProfileChoice, StageDecl};
+pub use problem::{Problem, Problems, SourceText, clean, did_you_mean};
+pub use project::Project;
+pub use strict::{parse_strict, to_json};
+pub use types::{
+    Common, EnvVar, GithubSection, Limits, ModelSection, PipelineSection, Price, ProfileSection,
+    Text,
+};

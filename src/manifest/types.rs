@@ -1,0 +1,243 @@
+//! The manifest's types: what each table may hold. Their JSON Schema is generated from here.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use indexmap::IndexMap;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::{MapAccess, Visitor, value::MapAccessDeserializer};
+use serde::{Deserialize, Deserializer};
+use toml::Spanned;
+
+/// `[pipeline]`
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PipelineSection {
+    /// The study's name.
+    pub name: String,
+    /// What it is about, in a line.
+    pub description: Option<String>,
+}
+
+/// `{ env = "NAME" }`: a secret, named by the environment variable that holds it.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EnvVar {
+    /// The variable's name; its value is read when a call is made and kept nowhere.
+    pub env: String,
+}
+
+/// A text, or `{ env = "NAME" }` for one that differs from machine to machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Text {
+    Plain(String),
+    Env(EnvVar),
+}
+
+impl Text {
+    /// The text, or the name of the variable that is not set.
+    pub fn resolve(&self) -> Result<String, String> {
+        match self {
+            Text::Plain(text) => Ok(text.clone()),
+            Text::Env(variable) => std::env::var(&variable.env).map_err(|_| variable.env.clone()),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Text {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Text, D::Error> {
+        struct TextVisitor;
+        impl<'de> Visitor<'de> for TextVisitor {
+            type Value = Text;
+
+            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+                f.write_str("a text or { env = \"NAME\" }")
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Text, E> {
+                Ok(Text::Plain(text.to_owned()))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Text, A::Error> {
+                EnvVar::deserialize(MapAccessDeserializer::new(map)).map(Text::Env)
+            }
+        }
+        deserializer.deserialize_any(TextVisitor)
+    }
+}
+
+impl JsonSchema for Text {
+    fn schema_name() -> Cow<'static, str> {
+        "Text".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let env = generator.subschema_for::<EnvVar>();
+        json_schema!({ "anyOf": [{ "type": "string" }, env] })
+    }
+}
+
+/// `[github]`
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct GithubSection {
+    /// The token; REST works without one (60 requests an hour), GraphQL does not.
+    pub token: Option<EnvVar>,
+    /// `https://HOST/api/v3` for GitHub Enterprise. The GraphQL address follows from it.
+    pub base_url: Text,
+    /// The value of `X-GitHub-Api-Version`.
+    pub api_version: String,
+    /// Requests under way at once.
+    #[schemars(range(min = 1))]
+    pub concurrency: std::num::NonZeroUsize,
+    /// Seconds after which a request is given up and tried again.
+    #[schemars(range(min = 1))]
+    pub timeout: std::num::NonZeroU64,
+    /// Attempts at a request that fails in passing, the first included.
+    #[schemars(range(min = 1))]
+    pub attempts: std::num::NonZeroU32,
+}
+
+impl Default for GithubSection {
+    fn default() -> GithubSection {
+        GithubSection {
+            token: None,
+            base_url: Text::Plain("https://api.github.com".into()),
+            api_version: "2022-11-28".into(),
+            concurrency: const { std::num::NonZeroUsize::new(6).unwrap() },
+            timeout: const { std::num::NonZeroU64::new(30).unwrap() },
+            attempts: const { std::num::NonZeroU32::new(6).unwrap() },
+        }
+    }
+}
+
+/// `[models.NAME]`
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ModelSection {
+    /// Any OpenAI-compatible server: vLLM, llama.cpp, Ollama, OpenRouter.
+    #[serde(default = "openai")]
+    pub base_url: Text,
+    /// The key, where the server wants one.
+    pub api_key: Option<EnvVar>,
+    /// The model's name, as the server knows it.
+    pub model: String,
+    pub temperature: Option<f64>,
+    pub top_p: Option<f64>,
+    pub seed: Option<i64>,
+    /// The longest answer, in tokens (`max_tokens`).
+    pub max_tokens: Option<u32>,
+    /// The longest answer of a reasoning model, in tokens (`max_completion_tokens`).
+    pub max_completion_tokens: Option<u32>,
+    /// `minimal`, `low`, `medium`, `high`: how long a reasoning model thinks.
+    pub reasoning_effort: Option<String>,
+    /// Further fields of the request's body, sent as they are.
+    #[serde(default)]
+    pub body: IndexMap<String, serde_json::Value>,
+    /// What it costs; without it no cost is counted.
+    pub price: Option<Price>,
+    /// The limits to keep to.
+    #[serde(default)]
+    pub limits: Limits,
+    /// Seconds after which a request is given up and tried again.
+    #[serde(default = "model_timeout")]
+    #[schemars(range(min = 1))]
+    pub timeout: std::num::NonZeroU64,
+    /// Attempts at a request that fails in passing, the first included.
+    #[serde(default = "model_attempts")]
+    #[schemars(range(min = 1))]
+    pub attempts: std::num::NonZeroU32,
+}
+
+fn openai() -> Text {
+    Text::Plain("https://api.openai.com/v1".into())
+}
+
+fn model_timeout() -> std::num::NonZeroU64 {
+    const { std::num::NonZeroU64::new(600).unwrap() }
+}
+
+fn model_attempts() -> std::num::NonZeroU32 {
+    const { std::num::NonZeroU32::new(6).unwrap() }
+}
+
+/// USD per million tokens.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Price {
+    pub input: f64,
+    pub output: f64,
+    /// Input that the provider had in its cache; the input's price where it is not given.
+    pub cached_input: Option<f64>,
+}
+
+/// Limits of a model's provider.
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Limits {
+    #[schemars(range(min = 1))]
+    pub requests_per_minute: Option<std::num::NonZeroU32>,
+    /// Tokens a minute, estimated before a request leaves.
+    #[schemars(range(min = 1))]
+    pub tokens_per_minute: Option<std::num::NonZeroU32>,
+    /// Requests under way at once; 16 where it is not given.
+    #[schemars(range(min = 1))]
+    pub concurrency: Option<std::num::NonZeroUsize>,
+}
+
+/// `[profiles.NAME]`: what differs from the rest of the manifest under `--profile NAME`.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ProfileSection {
+    /// The folder that stands for `data/` in outputs.
+    #[schemars(with = "Option<String>")]
+    pub data: Option<Spanned<String>>,
+    /// A file of recorded calls, read before the cache.
+    #[schemars(with = "Option<String>")]
+    pub cassette: Option<Spanned<String>>,
+    /// Make no call: what is neither in the cassette nor in the cache is an error that names it.
+    #[serde(default)]
+    pub offline: bool,
+}
+
+/// What every stage has, whatever its kind.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Common {
+    /// What the stage does: `github`, `llm`, `sql`, `command`, ...
+    #[schemars(with = "String")]
+    pub kind: Spanned<String>,
+    /// Stages, inline tables or files (`.csv`, `.json`, `.jsonl`). A row stage has exactly one.
+    #[serde(default)]
+    #[schemars(with = "Vec<String>")]
+    pub inputs: Vec<Spanned<String>>,
+    /// Files to write; their format follows from the extension: `.json`, `.jsonl` or `.csv`.
+    #[serde(default)]
+    #[schemars(with = "Vec<String>")]
+    pub outputs: Vec<Spanned<String>>,
+    /// The fields that tell its rows apart.
+    #[schemars(with = "Option<Vec<String>>")]
+    pub key: Option<Spanned<Vec<Spanned<String>>>>,
+    /// Fields of the input row that are carried over (row stages).
+    #[serde(default)]
+    #[schemars(with = "Vec<String>")]
+    pub keep: Vec<Spanned<String>>,
+    /// An expression over the input row; rows for which it is false are passed over (row stages).
+    #[serde(rename = "where")]
+    #[schemars(with = "Option<String>")]
+    pub filter: Option<Spanned<String>>,
+    /// What the stage is for, in a line.
+    pub description: Option<String>,
+}
+
+impl Common {
+    pub const KEYS: [&str; 7] = [
+        "kind",
+        "inputs",
+        "outputs",
+        "key",
+        "keep",
+        "where",
+        "description",
+    ];
+}

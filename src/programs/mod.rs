@@ -1,0 +1,11 @@
+//! The small languages that people write in a manifest and the files it names: templates, jq
+//! programs, JSON Schemas. Each is parsed when the manifest is checked, and run without file or
+//! network access.
+
+mod jq;
+mod schema;
+mod template;
+
+pub use jq::Jq;
+pub use schema::AnswerSchema;
+pub use template::{Condition, Template, TemplateError};

@@ -1,0 +1,299 @@
+//! Templates (minijinja): strict, so a name that is not there is an error; null renders as nothing.
+//! They see the row's fields and `params`, and include files of the project alone.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use std::sync::Arc;
+
+use minijinja::value::Serde;
+use minijinja::{Environment, Error, UndefinedBehavior, Value, escape_formatter};
+use thiserror::Error;
+
+use crate::manifest::SourceText;
+use crate::table::Row;
+
+/// Steps that one rendering may take: far more than any prompt needs, far less than for ever.
+const FUEL: u64 = 10_000_000;
+
+/// A template, with all that it includes.
+pub struct Template {
+    name: String,
+    environment: Environment<'static>,
+    /// The template's own text first, then what it includes, by path.
+    pub sources: Vec<Arc<SourceText>>,
+    params: Value,
+}
+
+/// A template that does not parse or render.
+#[derive(Clone, Debug, Error)]
+#[error("{message}{}", at.as_ref().map(|at| format!(" ({at})")).unwrap_or_default())]
+pub struct TemplateError {
+    pub message: String,
+    /// `file:line`
+    pub at: Option<String>,
+    /// Where it is, where that is known.
+    pub place: Option<(Arc<SourceText>, Range<usize>)>,
+}
+
+impl Template {
+    /// Parses `source` and all that it includes; `read` finds an included file of the project.
+    pub fn parse(
+        source: Arc<SourceText>,
+        params: &Row,
+        mut read: impl FnMut(&str) -> Result<Arc<SourceText>, String>,
+    ) -> Result<Template, TemplateError> {
+        let name = source.path.clone();
+        let mut environment = environment();
+        let mut sources = vec![source.clone()];
+        let mut found: BTreeMap<String, Arc<SourceText>> = BTreeMap::new();
+        let mut waiting = vec![source.clone()];
+        add(&mut environment, &name, &source)?;
+        while let Some(from) = waiting.pop() {
+            for (included, place) in includes(&from.text) {
+                let fault = |message: String| TemplateError {
+                    message,
+                    at: None,
+                    place: Some((from.clone(), place.clone())),
+                };
+                let Some(included) = included else {
+                    return Err(fault(
+                        "an included file must be named as a text, so that it is known what the \
+                         prompt depends on"
+                            .into(),
+                    ));
+                };
+                if found.contains_key(&included) {
+                    continue;
+                }
+                let text = read(&included).map_err(fault)?;
+                add(&mut environment, &included, &text)?;
+                found.insert(included, text.clone());
+                sources.push(text.clone());
+                waiting.push(text);
+            }
+        }
+        let params = value(params);
+        Ok(Template { name, environment, sources, params })
+    }
+
+    /// The names that the template takes from outside, `params.x` among them, with the place of
+    /// each.
+    pub fn names(&self) -> BTreeMap<String, (Arc<SourceText>, Range<usize>)> {
+        let globals: BTreeSet<String> =
+            self.environment.globals().map(|(name, _)| name.to_owned()).collect();
+        let mut names = BTreeMap::new();
+        for (name, template) in self.environment.templates() {
+            let source = self.sources.iter().find(|source| {
+                source.text == template.source() && (name == source.path || name != self.name)
+            });
+            let Some(source) = source else { continue };
+            for used in template.undeclared_variables(true) {
+                let first = used.split('.').next().unwrap_or(&used).to_owned();
+                if globals.contains(&first) || first == "loop" || first == "self" {
+                    continue;
+                }
+                let place = place_of(&source.text, &used);
+                names.entry(used).or_insert((source.clone(), place));
+            }
+        }
+        names
+    }
+
+    /// Renders a row.
+    pub fn render(&self, row: &Row) -> Result<String, TemplateError> {
+        let template =
+            self.environment.get_template(&self.name).map_err(|error| self.told(&error))?;
+        template.render(context(row, &self.params)).map_err(|error| self.told(&error))
+    }
+
+    fn told(&self, error: &Error) -> TemplateError {
+        told(error, &self.sources)
+    }
+}
+
+/// A condition over a row: what `where` is written in.
+pub struct Condition {
+    pub text: String,
+    environment: Environment<'static>,
+    params: Value,
+}
+
+impl Condition {
+    pub fn parse(text: &str, params: &Row) -> Result<Condition, String> {
+        let environment = environment();
+        environment.compile_expression(text).map_err(|error| short(&error))?;
+        let params = value(params);
+        Ok(Condition { text: text.to_owned(), environment, params })
+    }
+
+    pub fn names(&self) -> Vec<String> {
+        let expression = self.environment.compile_expression(&self.text);
+        let mut names: Vec<String> = expression
+            .map(|expression| expression.undeclared_variables(true).into_iter().collect())
+            .unwrap_or_default();
+        names.retain(|name| self.environment.globals().all(|(global, _)| global != name));
+        names.sort();
+        names
+    }
+
+    pub fn holds(&self, row: &Row) -> Result<bool, String> {
+        let expression =
+            self.environment.compile_expression(&self.text).map_err(|error| short(&error))?;
+        let value = expression.eval(context(row, &self.params)).map_err(|error| short(&error))?;
+        if value.is_undefined() {
+            return Err(format!("`{}` names a field that the row does not have", self.text));
+        }
+        Ok(value.is_true())
+    }
+}
+
+fn value(params: &Row) -> Value {
+    Value::from(Serde(params))
+}
+
+fn context(row: &Row, params: &Value) -> Value {
+    let fields = row.iter().map(|(name, value)| (name.as_str(), Value::from(Serde(value))));
+    let own = [("params", params.clone())];
+    Value::from_pairs(fields.chain(own))
+}
+
+fn environment() -> Environment<'static> {
+    let mut environment = Environment::new();
+    environment.set_undefined_behavior(UndefinedBehavior::Strict);
+    environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
+    environment.set_fuel(Some(FUEL));
+    environment.set_debug(true);
+    environment.set_formatter(|out, state, value| {
+        if value.is_none() { Ok(()) } else { escape_formatter(out, state, value) }
+    });
+    environment
+}
+
+fn add(
+    environment: &mut Environment<'static>,
+    name: &str,
+    source: &Arc<SourceText>,
+) -> Result<(), TemplateError> {
+    environment
+        .add_template_owned(name.to_owned(), source.text.clone())
+        .map_err(|error| told(&error, std::slice::from_ref(source)))
+}
+
+fn told(error: &Error, sources: &[Arc<SourceText>]) -> TemplateError {
+    let name = error.name().unwrap_or_default();
+    let source = sources
+        .iter()
+        .find(|source| source.path == name || source.path.ends_with(&format!("/{name}")))
+        .or_else(|| sources.first().filter(|_| sources.len() == 1));
+    let place = source.and_then(|source| {
+        let line = source.line(error.line()?);
+        let range = error.range().filter(|range| !range.is_empty()).unwrap_or(line);
+        Some((source.clone(), range))
+    });
+    let at = match (source, error.line()) {
+        (Some(source), Some(line)) => Some(format!("{}:{line}", source.path)),
+        _ => None,
+    };
+    TemplateError { message: short(error), at, place }
+}
+
+fn short(error: &Error) -> String {
+    match error.detail() {
+        Some(detail) => format!("{}: {detail}", error.kind()),
+        None if error.kind() == minijinja::ErrorKind::UndefinedError => {
+            "it names a field that the row does not have".into()
+        }
+        None => error.kind().to_string(),
+    }
+}
+
+/// The files that a template names in `include`, `import`, `from` and `extends`, each with its
+/// place; `None` where the name is computed.
+fn includes(text: &str) -> Vec<(Option<String>, Range<usize>)> {
+    let mut found = Vec::new();
+    let mut rest = 0;
+    while let Some(open) = text[rest..].find("{%").map(|at| rest + at) {
+        let close = text[open..].find("%}").map_or(text.len(), |at| open + at);
+        let inside = text[open + 2..close].trim_start_matches(['-', '+']).trim_start();
+        let start = close - inside.len();
+        for word in ["include", "import", "from", "extends"] {
+            let Some(argument) = inside.strip_prefix(word) else { continue };
+            if !argument.starts_with(char::is_whitespace) {
+                continue;
+            }
+            let argument = argument.trim_start();
+            let place = start..close;
+            let quote = argument.chars().next().filter(|c| *c == '"' || *c == '\'');
+            let name = quote.and_then(|quote| {
+                argument[1..].find(quote).map(|end| argument[1..1 + end].to_owned())
+            });
+            found.push((name, place));
+        }
+        rest = close;
+    }
+    found
+}
+
+/// Where a name stands inside the tags of a template.
+fn place_of(text: &str, name: &str) -> Range<usize> {
+    let is_word = |c: char| c.is_alphanumeric() || c == '_';
+    let mut rest = 0;
+    while let Some(start) = text[rest..].find(name).map(|at| rest + at) {
+        let end = start + name.len();
+        let before = &text[..start];
+        let bare = !before.ends_with(|c| is_word(c) || c == '.') && !text[end..].starts_with(is_word);
+        let opened = before.rfind("{{").max(before.rfind("{%"));
+        let closed = before.rfind("}}").max(before.rfind("%}"));
+        if bare && opened.is_some() && opened > closed {
+            return start..end;
+        }
+        rest = end;
+    }
+    0..text.find('\n').unwrap_or(text.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn parse(text: &str) -> Result<Template, TemplateError> {
+        let params = json!({"since": "2023"});
+        let read = |name: &str| match name {
+            "part.md" => Ok(SourceText::new("part.md", "[{{ title }}]")),
+            _ => Err(format!("there is no file `{name}`")),
+        };
+        Template::parse(SourceText::new("p.md", text), params.as_object().unwrap(), read)
+    }
+
+    fn render(text: &str, row: serde_json::Value) -> Result<String, String> {
+        let template = parse(text).map_err(|error| error.to_string())?;
+        template.render(row.as_object().unwrap()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn null_is_empty_and_the_unknown_is_an_error_with_its_line() {
+        let row = json!({"title": "<T>", "body": null});
+        assert_eq!(render("{{ title }}-{{ body }}-{{ params.since }}", row.clone()).unwrap(), "<T>--2023");
+        let error = render("a\n{{ titel }}", row).unwrap_err();
+        assert!(error.contains("p.md:2"), "{error}");
+    }
+
+    #[test]
+    fn what_a_template_includes_is_known_before_it_is_rendered() {
+        let template = parse("{% include 'part.md' %} {{ body }}").unwrap();
+        assert_eq!(template.sources.len(), 2);
+        let names: Vec<_> = template.names().into_keys().collect();
+        assert_eq!(names, ["body", "title"]);
+        let row = json!({"title": "t", "body": "b"});
+        assert_eq!(template.render(row.as_object().unwrap()).unwrap(), "[t] b");
+        assert!(parse("{% include which %}").is_err());
+        assert!(parse("{% include 'none.md' %}").is_err());
+    }
+
+    #[test]
+    fn an_endless_template_ends() {
+        let text = "{% for a in range(100000) %}{% for b in range(100000) %}x{% endfor %}{% endfor %}";
+        assert!(render(text, json!({})).is_err());
+    }
+}

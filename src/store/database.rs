@@ -1,0 +1,284 @@
+//! The SQLite database: its tables, the one thread that writes, the connections that read.
+//!
+//! Writes that wait are committed together, at once when the thread is free (so within a few
+//! milliseconds: that survives a killed process), and a commit is synced to the disk at least every
+//! 100 ms (that survives a power cut).
+
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction};
+
+use super::StoreError;
+
+/// Raised when a table changes its meaning; an older store is then refused with a clear message.
+const VERSION: u32 = 1;
+
+const TABLES: &str = "
+CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS calls (
+  key BLOB PRIMARY KEY,       -- blake3 of the request
+  method TEXT NOT NULL, url TEXT NOT NULL, accept TEXT NOT NULL,
+  request BLOB NOT NULL,      -- the body as sent, zstd
+  status INTEGER NOT NULL,
+  headers TEXT NOT NULL,      -- JSON object, the headers that matter
+  body BLOB NOT NULL,         -- the answer's body, zstd
+  digest BLOB NOT NULL,       -- blake3 of the answer's body
+  source TEXT NOT NULL,       -- 'model', 'github', 'authored', ...
+  at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))
+);
+CREATE TABLE IF NOT EXISTS memo (
+  key BLOB PRIMARY KEY,       -- stage definition, requests, row key, kept fields
+  rows BLOB NOT NULL          -- the rows made, JSON array, zstd
+);
+CREATE TABLE IF NOT EXISTS fingerprints (
+  fingerprint BLOB PRIMARY KEY, artifact BLOB NOT NULL, rows INTEGER NOT NULL
+);
+CREATE TABLE IF NOT EXISTS stages (
+  profile TEXT NOT NULL, name TEXT NOT NULL, record TEXT NOT NULL,
+  PRIMARY KEY (profile, name)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS files (
+  path TEXT PRIMARY KEY, size INTEGER NOT NULL, mtime INTEGER NOT NULL, inode INTEGER NOT NULL,
+  digest BLOB NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS runs (
+  id INTEGER PRIMARY KEY,
+  at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now')),
+  summary TEXT NOT NULL
+);
+";
+
+const SYNC_EVERY: Duration = Duration::from_millis(100);
+
+/// Opens the database for writing and makes its tables.
+pub(super) fn open(path: &Path) -> Result<Connection, StoreError> {
+    let at = |error: rusqlite::Error| StoreError::At {
+        path: path.to_owned(),
+        what: format!("{error}; if it is damaged, move it away and run again"),
+    };
+    let connection = Connection::open(path).map_err(at)?;
+    connection
+        .busy_timeout(Duration::from_secs(10))
+        .map_err(at)?;
+    connection
+        .pragma_update(None, "journal_mode", "WAL")
+        .map_err(at)?;
+    connection
+        .pragma_update(None, "synchronous", "NORMAL")
+        .map_err(at)?;
+    connection.execute_batch(TABLES).map_err(at)?;
+    let found: Option<String> = connection
+        .query_row("SELECT value FROM meta WHERE name = 'version'", [], |row| {
+            row.get(0)
+        })
+        .optional()
+        .map_err(at)?;
+    match found {
+        None => {
+            connection
+                .execute(
+                    "INSERT INTO meta VALUES ('version', ?1)",
+                    [VERSION.to_string()],
+                )
+                .map_err(at)?;
+        }
+        Some(found) if found == VERSION.to_string() => {}
+        Some(found) => {
+            return Err(StoreError::Version {
+                found,
+                ours: VERSION,
+            });
+        }
+    }
+    Ok(connection)
+}
+
+type Job = Box<dyn FnOnce(&Transaction<'_>) -> rusqlite::Result<()> + Send>;
+type Ack = Box<dyn FnOnce(Result<(), String>) + Send>;
+
+enum Message {
+    Write(Job, Ack),
+    Sync(Ack),
+}
+
+/// The one thread that writes.
+pub(super) struct Writer {
+    sender: Option<Sender<Message>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Writer {
+    pub(super) fn start(connection: Connection) -> Result<Writer, StoreError> {
+        let (sender, receiver) = mpsc::channel();
+        let thread = std::thread::Builder::new()
+            .name("store".into())
+            .spawn(move || write_loop(connection, receiver))?;
+        Ok(Writer {
+            sender: Some(sender),
+            thread: Some(thread),
+        })
+    }
+
+    /// Hands a write to the thread; `ack` is called once it is committed, or could not be.
+    pub(super) fn write(
+        &self,
+        job: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<()> + Send + 'static,
+        ack: impl FnOnce(Result<(), String>) + Send + 'static,
+    ) {
+        self.send(Message::Write(Box::new(job), Box::new(ack)));
+    }
+
+    /// Writes and waits for the commit without holding a thread of the async runtime.
+    pub(super) async fn commit(
+        &self,
+        job: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<()> + Send + 'static,
+    ) -> Result<(), StoreError> {
+        let (done, committed) = tokio::sync::oneshot::channel();
+        self.write(job, move |result| {
+            // The reader is gone only where its run was cut short; the write stands all the same.
+            let _ = done.send(result);
+        });
+        answer(
+            committed
+                .await
+                .unwrap_or_else(|_| Err("the store's thread has ended".into())),
+        )
+    }
+
+    pub(super) fn sync(&self) -> Result<(), StoreError> {
+        let (done, synced) = mpsc::channel();
+        self.send(Message::Sync(Box::new(move |result| {
+            let _ = done.send(result);
+        })));
+        answer(
+            synced
+                .recv()
+                .unwrap_or_else(|_| Err("the store's thread has ended".into())),
+        )
+    }
+
+    fn send(&self, message: Message) {
+        let sender = self.sender.as_ref().expect("taken only when dropped");
+        if let Err(mpsc::SendError(Message::Write(_, ack) | Message::Sync(ack))) =
+            sender.send(message)
+        {
+            ack(Err("the store's thread has ended".into()));
+        }
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.sender.take();
+        if let Some(thread) = self.thread.take() {
+            // A panic in the thread has already been printed by the panic hook.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn answer(result: Result<(), String>) -> Result<(), StoreError> {
+    result.map_err(|what| StoreError::Io(std::io::Error::other(what)))
+}
+
+fn write_loop(mut connection: Connection, receiver: Receiver<Message>) {
+    let mut unsynced_since: Option<Instant> = None;
+    loop {
+        let message = match unsynced_since {
+            None => receiver.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            Some(since) => receiver.recv_timeout(SYNC_EVERY.saturating_sub(since.elapsed())),
+        };
+        let mut writes = Vec::new();
+        let mut syncs = Vec::new();
+        let ended = matches!(message, Err(RecvTimeoutError::Disconnected));
+        for message in message.into_iter().chain(receiver.try_iter().take(4096)) {
+            match message {
+                Message::Write(job, ack) => writes.push((job, ack)),
+                Message::Sync(ack) => syncs.push(ack),
+            }
+        }
+        let due = unsynced_since.is_some_and(|since| since.elapsed() >= SYNC_EVERY);
+        let sync = due || !syncs.is_empty() || (ended && unsynced_since.is_some());
+        let result = commit(&mut connection, writes, sync);
+        if sync {
+            unsynced_since = None;
+            for ack in syncs {
+                ack(result.clone());
+            }
+        } else {
+            unsynced_since = unsynced_since.or_else(|| Some(Instant::now()));
+        }
+        if ended {
+            return;
+        }
+    }
+}
+
+/// Commits a batch. With `synchronous = FULL` a commit syncs the whole log file, earlier commits
+/// included, so one such commit makes everything before it durable.
+fn commit(connection: &mut Connection, writes: Vec<(Job, Ack)>, sync: bool) -> Result<(), String> {
+    let (jobs, acks): (Vec<_>, Vec<_>) = writes.into_iter().unzip();
+    let result = (|| {
+        connection.pragma_update(None, "synchronous", if sync { "FULL" } else { "NORMAL" })?;
+        let transaction = connection.transaction()?;
+        for job in jobs {
+            job(&transaction)?;
+        }
+        if sync {
+            // A commit without a change writes nothing, and so would sync nothing.
+            let touch = "INSERT OR REPLACE INTO meta VALUES ('synced', strftime('%s', 'now'))";
+            transaction.execute(touch, [])?;
+        }
+        transaction.commit()
+    })()
+    .map_err(|error: rusqlite::Error| error.to_string());
+    for ack in acks {
+        ack(result.clone());
+    }
+    result
+}
+
+/// Read connections, opened as they are needed and kept.
+pub(super) struct Readers {
+    path: PathBuf,
+    idle: Mutex<Vec<Connection>>,
+}
+
+impl Readers {
+    pub(super) fn new(path: PathBuf) -> Readers {
+        Readers {
+            path,
+            idle: Mutex::new(Vec::new()),
+        }
+    }
+
+    pub(super) fn read<T>(
+        &self,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, StoreError> {
+        let idle = self
+            .idle
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+            .pop();
+        let connection = match idle {
+            Some(connection) => connection,
+            None => {
+                let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+                let connection = Connection::open_with_flags(&self.path, flags)?;
+                connection.busy_timeout(Duration::from_secs(10))?;
+                connection
+            }
+        };
+        let result = work(&connection)?;
+        self.idle
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+            .push(connection);
+        Ok(result)
+    }
+}

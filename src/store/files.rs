@@ -1,0 +1,139 @@
+//! Files of the project as the store sees them: what they were when last read, and how an output is
+//! replaced without ever standing torn.
+
+use std::fs::{self, File, Metadata};
+use std::io::{self, BufWriter};
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rusqlite::{OptionalExtension, params};
+
+use super::{Store, StoreError};
+use crate::table::Digest;
+
+/// Enough of a file's metadata to tell that it is unchanged; compared by equality, never by order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileState {
+    size: i64,
+    mtime: i64,
+    inode: i64,
+}
+
+impl FileState {
+    pub fn of(path: &Path) -> io::Result<FileState> {
+        fs::metadata(path).map(|metadata| FileState::from(&metadata))
+    }
+}
+
+impl From<&Metadata> for FileState {
+    fn from(metadata: &Metadata) -> FileState {
+        use std::os::unix::fs::MetadataExt;
+        FileState {
+            size: metadata.size() as i64,
+            mtime: metadata
+                .mtime()
+                .wrapping_mul(1_000_000_000)
+                .wrapping_add(metadata.mtime_nsec()),
+            inode: metadata.ino() as i64,
+        }
+    }
+}
+
+impl Store {
+    /// The digest that was noted for `path`, if the file has not been touched since.
+    pub fn noted(&self, path: &str, state: FileState) -> Result<Option<Digest>, StoreError> {
+        let found: Option<Vec<u8>> = self.inner.readers.read(|connection| {
+            connection
+                .prepare_cached(
+                    "SELECT digest FROM files
+                     WHERE path = ?1 AND size = ?2 AND mtime = ?3 AND inode = ?4",
+                )?
+                .query_row(params![path, state.size, state.mtime, state.inode], |row| {
+                    row.get(0)
+                })
+                .optional()
+        })?;
+        Ok(found.and_then(|bytes| Digest::from_slice(&bytes)))
+    }
+
+    /// Whether anything was ever noted for `path`.
+    pub fn knows(&self, path: &str) -> Result<Option<Digest>, StoreError> {
+        let found: Option<Vec<u8>> = self.inner.readers.read(|connection| {
+            connection
+                .prepare_cached("SELECT digest FROM files WHERE path = ?1")?
+                .query_row([path], |row| row.get(0))
+                .optional()
+        })?;
+        Ok(found.and_then(|bytes| Digest::from_slice(&bytes)))
+    }
+
+    /// Notes that `path`, in this state, holds what `digest` stands for.
+    pub async fn note(
+        &self,
+        path: &str,
+        state: FileState,
+        digest: Digest,
+    ) -> Result<(), StoreError> {
+        let path = path.to_owned();
+        self.inner
+            .writer
+            .commit(move |transaction| {
+                transaction
+                    .prepare_cached("INSERT OR REPLACE INTO files VALUES (?1, ?2, ?3, ?4, ?5)")?
+                    .execute(params![
+                        path,
+                        state.size,
+                        state.mtime,
+                        state.inode,
+                        &digest.0[..]
+                    ])
+                    .map(drop)
+            })
+            .await
+    }
+}
+
+/// Writes a file aside, syncs it and renames it into place, so that at any moment the old or the
+/// new content stands there, whole.
+pub fn write_aside<E: From<io::Error>>(
+    path: &Path,
+    fill: impl FnOnce(&mut BufWriter<File>) -> Result<(), E>,
+) -> Result<FileState, E> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(folder)?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let aside = folder.join(format!(".{name}.{}.tmp", std::process::id()));
+    let written = (|| {
+        let mut file = BufWriter::with_capacity(1 << 16, File::create(&aside)?);
+        fill(&mut file)?;
+        let file = file
+            .into_inner()
+            .map_err(|error| E::from(error.into_error()))?;
+        file.sync_all()?;
+        fs::rename(&aside, path)?;
+        File::open(folder)?.sync_all()?;
+        Ok(FileState::from(&file.metadata()?))
+    })();
+    if written.is_err() {
+        // What was written so far is of no use; the error that stopped it is what is reported.
+        let _ = fs::remove_file(&aside);
+    }
+    written
+}
+
+/// Writes bytes that are named by their digest: where they stand already there is nothing to do.
+/// Not synced: what a power cut leaves torn does not match its digest and is made again.
+pub(super) fn write_object(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    if path.exists() {
+        return Ok(());
+    }
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    // Two stages may write the same bytes at once: each has a name of its own.
+    static WRITES: AtomicU64 = AtomicU64::new(0);
+    let write = WRITES.fetch_add(1, Ordering::Relaxed);
+    let aside = path.with_extension(format!("{}.{write}.tmp", std::process::id()));
+    fs::write(&aside, bytes)?;
+    fs::rename(&aside, path)
+}

@@ -1,0 +1,131 @@
+//! Reads rows from a `.json`, `.jsonl` or `.csv` file that people wrote. Every fault names its line.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read};
+use std::path::Path;
+
+use serde_json::Value;
+use thiserror::Error;
+
+use super::{Format, Row};
+
+/// A file that cannot be read as a table.
+#[derive(Debug, Error)]
+pub enum ReadError {
+    #[error("cannot be read: {0}")]
+    Io(#[from] io::Error),
+    #[error("line {line}: {what}")]
+    Line { line: u64, what: String },
+    #[error("has no known extension; a table is read from {}", Format::EXTENSIONS)]
+    Extension,
+}
+
+impl ReadError {
+    fn at(line: u64, what: impl Into<String>) -> ReadError {
+        ReadError::Line {
+            line,
+            what: what.into(),
+        }
+    }
+}
+
+/// The rows of a file, in its order. CSV cells are text, as CSV has no other type.
+pub fn read_rows(path: &Path) -> Result<Vec<Row>, ReadError> {
+    let format = Format::of(path).ok_or(ReadError::Extension)?;
+    let mut file = BufReader::new(File::open(path)?);
+    match format {
+        Format::Csv => read_csv(file),
+        Format::Jsonl => read_jsonl(file),
+        Format::Json => {
+            let mut text = String::new();
+            file.read_to_string(&mut text).map_err(not_text)?;
+            let value: Value = serde_json::from_str(text.trim_start_matches('\u{feff}'))
+                .map_err(|error| ReadError::at(error.line() as u64, error.to_string()))?;
+            let Value::Array(values) = value else {
+                return Err(ReadError::at(1, "expected an array of objects"));
+            };
+            let object = |(index, value)| match value {
+                Value::Object(row) => Ok(row),
+                other => Err(ReadError::at(
+                    1,
+                    format!(
+                        "element {index} is {}, expected an object",
+                        type_name(&other)
+                    ),
+                )),
+            };
+            values.into_iter().enumerate().map(object).collect()
+        }
+    }
+}
+
+fn read_jsonl(file: impl BufRead) -> Result<Vec<Row>, ReadError> {
+    let mut rows = Vec::new();
+    for (index, line) in file.lines().enumerate() {
+        let number = index as u64 + 1;
+        let line = line.map_err(not_text)?;
+        let line = line.trim_start_matches('\u{feff}').trim();
+        if line.is_empty() {
+            continue;
+        }
+        match serde_json::from_str(line) {
+            Ok(Value::Object(row)) => rows.push(row),
+            Ok(other) => {
+                let what = format!("expected an object, found {}", type_name(&other));
+                return Err(ReadError::at(number, what));
+            }
+            Err(error) => return Err(ReadError::at(number, error.to_string())),
+        }
+    }
+    Ok(rows)
+}
+
+fn read_csv(file: impl Read) -> Result<Vec<Row>, ReadError> {
+    let failed = |error: csv::Error| {
+        let line = error.position().map_or(1, |position| position.line());
+        ReadError::at(line, error.to_string())
+    };
+    let mut reader = csv::ReaderBuilder::new().from_reader(file);
+    let mut header: Vec<String> = reader
+        .headers()
+        .map_err(failed)?
+        .iter()
+        .map(str::to_owned)
+        .collect();
+    if let Some(first) = header.first_mut() {
+        *first = first.trim_start_matches('\u{feff}').to_owned();
+    }
+    for (index, name) in header.iter().enumerate() {
+        if header[..index].contains(name) {
+            return Err(ReadError::at(
+                1,
+                format!("the column `{name}` is named twice"),
+            ));
+        }
+    }
+    let mut rows = Vec::new();
+    for record in reader.records() {
+        let record = record.map_err(failed)?;
+        let cells = record.iter().map(|cell| Value::String(cell.to_owned()));
+        rows.push(header.iter().cloned().zip(cells).collect());
+    }
+    Ok(rows)
+}
+
+fn not_text(error: io::Error) -> ReadError {
+    match error.kind() {
+        io::ErrorKind::InvalidData => ReadError::at(1, "is not UTF-8 text"),
+        _ => ReadError::Io(error),
+    }
+}
+
+fn type_name(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a text",
+        Value::Array(_) => "an array",
+        Value::Object(_) => "an object",
+    }
+}
