@@ -17,8 +17,8 @@ pub fn parse(text: &str) -> Option<i64> {
     let offset = match zone.chars().next()? {
         'Z' | 'z' => 0,
         sign @ ('+' | '-') => {
-            let minutes = zone.get(1..3)?.parse::<i64>().ok()? * 60
-                + zone.get(4..6)?.parse::<i64>().ok()?;
+            let minutes =
+                zone.get(1..3)?.parse::<i64>().ok()? * 60 + zone.get(4..6)?.parse::<i64>().ok()?;
             if sign == '+' { minutes } else { -minutes }
         }
         _ => return None,

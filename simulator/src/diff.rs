@@ -35,7 +35,8 @@ fn sections(diff: &str) -> Vec<&str> {
 }
 
 fn file(section: &str) -> Option<FileChange<'_>> {
-    let hunk = if section.starts_with("@@") { Some(0) } else { section.find("\n@@").map(|at| at + 1) };
+    let hunk =
+        if section.starts_with("@@") { Some(0) } else { section.find("\n@@").map(|at| at + 1) };
     let (head, patch) = section.split_at(hunk.unwrap_or(section.len()));
     let field = |prefix: &str| head.lines().find_map(|line| line.strip_prefix(prefix));
     let side = |prefix: &str, root: &str| {
@@ -43,7 +44,8 @@ fn file(section: &str) -> Option<FileChange<'_>> {
         (path != "/dev/null").then(|| path.strip_prefix(root).unwrap_or(path))
     };
     let (old, new) = (side("--- ", "a/"), side("+++ ", "b/"));
-    let named = field("diff --git ").and_then(|names| names.split_once(" b/")).map(|(_, path)| path);
+    let named =
+        field("diff --git ").and_then(|names| names.split_once(" b/")).map(|(_, path)| path);
     let previous = field("rename from ");
     let status = if previous.is_some() {
         "renamed"

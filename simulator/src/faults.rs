@@ -66,7 +66,9 @@ impl Faults {
         let mut strike = Strike::default();
         for (place, active) in self.lock().iter_mut().enumerate() {
             let order = &active.order;
-            if !path.starts_with(&order.path) || order.times.is_some_and(|times| active.struck >= times) {
+            if !path.starts_with(&order.path)
+                || order.times.is_some_and(|times| active.struck >= times)
+            {
                 continue;
             }
             active.attempts += 1;
@@ -77,7 +79,9 @@ impl Faults {
             strike.delay += Duration::from_millis(order.delay_ms.unwrap_or(0));
             strike.cut |= order.cut;
             match order.status {
-                Some(status) if strike.answer.is_none() => strike.answer = Some(order.answer(status)),
+                Some(status) if strike.answer.is_none() => {
+                    strike.answer = Some(order.answer(status))
+                }
                 Some(_) => {}
                 None => strike.headers.extend(order.headers.clone()),
             }

@@ -1,5 +1,6 @@
 //! An issue or a pull request as the simulator holds it; also the shape of a sample file's line.
 
+use crate::ask::encode;
 use crate::dates;
 use serde::Deserialize;
 use serde_json::Value;
@@ -105,22 +106,18 @@ impl Item {
             let closed = self.closed_at.is_some();
             self.state = if closed { "closed" } else { "open" }.to_owned();
         }
-        self.state.make_ascii_lowercase();
+        let closed = self.state.eq_ignore_ascii_case("closed");
+        self.state = if closed { "closed" } else { "open" }.to_owned();
         if self.is_closed() && self.closed_at.is_none() {
             self.closed_at = Some(self.created_at.clone());
         }
         if self.is_closed() && !self.is_pull() && self.state_reason.is_none() {
             self.state_reason = Some("completed".to_owned());
         }
-        for text in [&mut self.user, &mut self.author_association] {
-            text.truncate(text.trim_end().len());
-        }
-        if self.user.is_empty() {
-            self.user = "ghost".to_owned();
-        }
-        if self.author_association.is_empty() {
-            self.author_association = "NONE".to_owned();
-        }
+        default_to(&mut self.user, "ghost");
+        self.author_association.retain(|c| c.is_ascii_uppercase() || c == '_');
+        default_to(&mut self.author_association, "NONE");
+        self.html_url = encode(&self.html_url);
         self.complete_talk();
         self.complete_updated();
         self

@@ -1,5 +1,6 @@
 //! Reads items from `--data`: the project's samples, flat rows of real issues, whole threads.
 
+use crate::ask::encode;
 use crate::item::{Comment, Item, Kind, Thread};
 use crate::world::World;
 use flate2::read::MultiGzDecoder;
@@ -24,7 +25,8 @@ pub fn load(world: &mut World, paths: &[PathBuf]) -> io::Result<usize> {
     let (mut lines, mut unknown) = (Vec::new(), 0);
     for file in files {
         for text in open(&file)?.lines() {
-            let text = text.map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", file.display())))?;
+            let text =
+                text.map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", file.display())))?;
             if text.trim().is_empty() {
                 continue;
             }
@@ -89,7 +91,9 @@ fn open(path: &Path) -> io::Result<Box<dyn BufRead>> {
 }
 
 fn understand(line: Value) -> Option<Line> {
-    let Value::Object(mut line) = line else { return None };
+    let Value::Object(mut line) = line else {
+        return None;
+    };
     if let Some(rename) = line.get("rename") {
         let name = |key: &str| rename[key].as_str().filter(|name| is_name(name)).map(str::to_owned);
         return Some(Line::Rename { from: name("from")?, to: name("to")? });
@@ -175,9 +179,13 @@ fn address(url: &str) -> Option<(String, String, Kind)> {
         _ => return None,
     };
     let repo = format!("{owner}/{name}");
-    is_name(&repo).then(|| (format!("{scheme}://{host}"), repo, kind))
+    is_name(&repo).then(|| (encode(&format!("{scheme}://{host}")), repo, kind))
 }
 
-fn is_name(name: &str) -> bool {
-    matches!(name.split_once('/'), Some((owner, name)) if !owner.is_empty() && !name.is_empty() && !name.contains('/'))
+/// `owner/name` of letters that GitHub allows.
+fn is_name(text: &str) -> bool {
+    let fits = |part: &str| {
+        !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
+    };
+    text.split_once('/').is_some_and(|(owner, name)| fits(owner) && fits(name))
 }

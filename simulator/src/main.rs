@@ -77,8 +77,7 @@ async fn run(flags: Flags) -> Result<(), Box<dyn Error>> {
         faults: Default::default(),
     });
     let listener = TcpListener::bind(("127.0.0.1", flags.port)).await?;
-    let (mut term, mut int) =
-        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     println!("listening on http://{}", listener.local_addr()?);
     std::io::stdout().flush()?;
     tokio::select! {

@@ -66,7 +66,7 @@ impl Server {
             method: parts.method.as_str().to_owned(),
             path: parts.uri.path().to_owned(),
             query: ask::pairs(parts.uri.query().unwrap_or_default()),
-            base: format!("http://{}", host.unwrap_or("127.0.0.1")),
+            base: format!("http://{}", ask::encode(host.unwrap_or("127.0.0.1"))),
             accept: header("accept").unwrap_or_default().to_owned(),
             if_none_match: header("if-none-match").map(str::to_owned),
             body: body.to_bytes(),
@@ -98,7 +98,8 @@ impl Server {
         }
     }
 
-    /// The endpoints for tests, which are not counted.
+    /// The endpoints for tests, which are not counted: what is served (`/_repos`), what was asked
+    /// (`/_stats`), what shall go wrong (`/_faults`), and an item added or edited (`/_items`).
     fn own(&self, ask: &Ask) -> Answer {
         let done = |result: Result<(), String>| match result {
             Ok(()) => Answer::value(200, &json!({"ok": true})),

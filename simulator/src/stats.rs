@@ -28,8 +28,11 @@ impl Stats {
 
     pub fn to_json(&self) -> Value {
         let counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let by_status: serde_json::Map<String, Value> =
-            counts.by_status.iter().map(|(status, count)| (status.to_string(), json!(count))).collect();
+        let by_status: serde_json::Map<String, Value> = counts
+            .by_status
+            .iter()
+            .map(|(status, count)| (status.to_string(), json!(count)))
+            .collect();
         json!({"total": counts.total, "by_endpoint": counts.by_endpoint, "by_status": by_status})
     }
 }

@@ -17,11 +17,21 @@ pub enum What<'a> {
     Commented(usize),
     /// The item's review at this place.
     Reviewed(usize),
-    CrossReferenced { source: Handle<'a>, closes: bool },
-    Connected { source: Option<Handle<'a>> },
-    Closed { by: Option<Handle<'a>>, commit: Option<String> },
+    CrossReferenced {
+        source: Handle<'a>,
+        closes: bool,
+    },
+    Connected {
+        source: Option<Handle<'a>>,
+    },
+    Closed {
+        by: Option<Handle<'a>>,
+        commit: Option<String>,
+    },
     Reopened,
-    Merged { commit: String },
+    Merged {
+        commit: String,
+    },
 }
 
 /// An item and the repository it is in.

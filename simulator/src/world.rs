@@ -235,7 +235,8 @@ impl Repo {
             let made = self.generator.as_ref().map_or(0, |generator| generator.items);
             let made = (1..=made).filter(|number| !self.items.contains_key(number));
             let made = made.filter_map(|number| Some(self.generator.as_ref()?.row(number)));
-            let mut rows: Vec<Row> = made.chain(self.items.values().map(|item| row(item))).collect();
+            let mut rows: Vec<Row> =
+                made.chain(self.items.values().map(|item| row(item))).collect();
             rows.sort_by_key(|row| (row.created, row.number));
             rows
         })

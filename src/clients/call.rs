@@ -86,9 +86,7 @@ impl Request {
     fn meaningful_body(&self) -> Bytes {
         let denied = |name: &str| {
             let name = format!("\"{name}\"");
-            self.body
-                .windows(name.len())
-                .any(|window| window == name.as_bytes())
+            self.body.windows(name.len()).any(|window| window == name.as_bytes())
         };
         if self.service != Service::Model || !DENIED.iter().any(|name| denied(name)) {
             return self.body.clone();
@@ -96,9 +94,7 @@ impl Request {
         match serde_json::from_slice::<Value>(&self.body) {
             Ok(Value::Object(mut body)) => {
                 body.retain(|name, _| !DENIED.contains(&name.as_str()));
-                serde_json::to_vec(&body)
-                    .expect("JSON values always serialize")
-                    .into()
+                serde_json::to_vec(&body).expect("JSON values always serialize").into()
             }
             _ => self.body.clone(),
         }
@@ -149,11 +145,7 @@ pub enum CallError {
     Refused { status: u16, message: String },
     /// The server will have no request of this kind: it stops the stage.
     #[error("{shown} was denied with status {status}: {message}")]
-    Denied {
-        shown: String,
-        status: u16,
-        message: String,
-    },
+    Denied { shown: String, status: u16, message: String },
     #[error("the environment variable {0} is not set")]
     NoSecret(String),
     /// An answer that the protocol does not allow.

@@ -58,18 +58,13 @@ impl Cassette {
                 let wrong = |what: String| format!("the cassette {shown}, line {number}: {what}");
                 let line: Line =
                     serde_json::from_slice(&text).map_err(|error| wrong(error.to_string()))?;
-                let digest: Digest = line
-                    .key
-                    .parse()
-                    .map_err(|error| wrong(format!("key: {error}")))?;
+                let digest: Digest =
+                    line.key.parse().map_err(|error| wrong(format!("key: {error}")))?;
                 places.insert(CallKey(digest), (offset, length));
             }
             offset += length as u64;
         }
-        Ok(Cassette {
-            file: reader.into_inner(),
-            places,
-        })
+        Ok(Cassette { file: reader.into_inner(), places })
     }
 
     pub fn has(&self, key: CallKey) -> bool {
@@ -82,7 +77,7 @@ impl Cassette {
         self.file.read_exact_at(&mut text, offset).ok()?;
         let line: Line = serde_json::from_slice(&text).ok()?;
         let body = match line.body_hex {
-            Some(hex) => from_hex(&hex)?.into(),
+            Some(hex) => from_hex(&hex)?,
             None => line.body.unwrap_or_default().into(),
         };
         Some(CallRecord {
@@ -136,9 +131,5 @@ fn to_hex(bytes: &[u8]) -> String {
 fn from_hex(text: &str) -> Option<Bytes> {
     let digits = text.as_bytes();
     let pair = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
-    digits
-        .chunks(2)
-        .map(pair)
-        .collect::<Option<Vec<u8>>>()
-        .map(Bytes::from)
+    digits.chunks(2).map(pair).collect::<Option<Vec<u8>>>().map(Bytes::from)
 }

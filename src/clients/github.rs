@@ -54,9 +54,7 @@ impl Github {
 
     fn post(&self, body: &Value) -> Request {
         let mut request = self.request(Method::Post, self.graphql_url(), JSON);
-        request.body = serde_json::to_vec(body)
-            .expect("JSON values always serialize")
-            .into();
+        request.body = serde_json::to_vec(body).expect("JSON values always serialize").into();
         // The version header belongs to REST; GraphQL has none.
         request.api_version = None;
         request
@@ -107,9 +105,7 @@ impl Github {
                 )));
             }
             if !seen.insert(next.clone()) {
-                return Err(CallError::Protocol(format!(
-                    "the list leads back to {next}"
-                )));
+                return Err(CallError::Protocol(format!("the list leads back to {next}")));
             }
             request.url = next;
         }
@@ -117,11 +113,7 @@ impl Github {
 
     fn page(&self, answer: &Answer) -> Result<Page, CallError> {
         if !answer.is_success() {
-            return Ok(Page {
-                elements: Vec::new(),
-                outcome: Some(answer.status),
-                next: None,
-            });
+            return Ok(Page { elements: Vec::new(), outcome: Some(answer.status), next: None });
         }
         let next = answer.headers.get("link").and_then(|link| next_of(link));
         let elements = match answer.json()? {
@@ -132,11 +124,7 @@ impl Github {
             },
             _ => return Err(CallError::Protocol("the answer is no list".into())),
         };
-        Ok(Page {
-            elements,
-            outcome: None,
-            next,
-        })
+        Ok(Page { elements, outcome: None, next })
     }
 
     /// Asks one query for many rows at once. Each row's answer is looked up and stored under the
@@ -158,28 +146,18 @@ impl Github {
                     answers.push(None);
                 }
                 Ok(Some(answer)) => {
-                    tally
-                        .calls_cached
-                        .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                    tally.calls_cached.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
                     answers.push(Some(Ok(answer)));
                 }
                 Err(error) => answers.push(Some(Err(error))),
             }
         }
         // A batch that fails in passing is halved and sent again, down to single rows.
-        let mut waiting = if missing.is_empty() {
-            Vec::new()
-        } else {
-            vec![missing]
-        };
+        let mut waiting = if missing.is_empty() { Vec::new() } else { vec![missing] };
         while let Some(indices) = waiting.pop() {
             if let [index] = indices[..] {
-                answers[index] = Some(
-                    transport
-                        .call(&requests[index], tally)
-                        .await
-                        .and_then(settled),
-                );
+                answers[index] =
+                    Some(transport.call(&requests[index], tally).await.and_then(settled));
                 continue;
             }
             let variables: Vec<&Row> = indices.iter().map(|index| &rows[*index]).collect();
@@ -211,10 +189,7 @@ impl Github {
                 Err(_) => waiting.extend(indices.into_iter().map(|index| vec![index])),
             }
         }
-        answers
-            .into_iter()
-            .map(|answer| answer.expect("every row was answered"))
-            .collect()
+        answers.into_iter().map(|answer| answer.expect("every row was answered")).collect()
     }
 }
 
@@ -227,11 +202,7 @@ fn settled(answer: Answer) -> Result<Answer, CallError> {
 fn judge(value: &Value, ours: impl Fn(&Value) -> bool) -> Result<(), CallError> {
     let errors = value.get("errors").and_then(Value::as_array);
     for error in errors.into_iter().flatten().filter(|error| ours(error)) {
-        let text = error
-            .get("message")
-            .and_then(Value::as_str)
-            .unwrap_or("an error")
-            .to_owned();
+        let text = error.get("message").and_then(Value::as_str).unwrap_or("an error").to_owned();
         match error.get("type").and_then(Value::as_str) {
             Some("NOT_FOUND" | "FORBIDDEN") => {}
             None | Some("undefinedField" | "argumentNotAccepted")
@@ -244,18 +215,12 @@ fn judge(value: &Value, ours: impl Fn(&Value) -> bool) -> Result<(), CallError> 
                 });
             }
             _ => {
-                return Err(CallError::Transient {
-                    attempts: 1,
-                    last: text,
-                });
+                return Err(CallError::Transient { attempts: 1, last: text });
             }
         }
     }
     if value.get("data").is_none_or(Value::is_null) {
-        return Err(CallError::Transient {
-            attempts: 1,
-            last: "the answer holds no data".into(),
-        });
+        return Err(CallError::Transient { attempts: 1, last: "the answer holds no data".into() });
     }
     Ok(())
 }
@@ -309,24 +274,16 @@ fn split(
         request: request.body.clone(),
         status: 200,
         headers: Default::default(),
-        body: serde_json::to_vec(&own)
-            .expect("JSON values always serialize")
-            .into(),
+        body: serde_json::to_vec(&own).expect("JSON values always serialize").into(),
         source: Source(record.source.0.clone()),
     })
 }
 
 fn again(error: &CallError) -> CallError {
     match error {
-        CallError::Denied {
-            shown,
-            status,
-            message,
-        } => CallError::Denied {
-            shown: shown.clone(),
-            status: *status,
-            message: message.clone(),
-        },
+        CallError::Denied { shown, status, message } => {
+            CallError::Denied { shown: shown.clone(), status: *status, message: message.clone() }
+        }
         CallError::NoSecret(variable) => CallError::NoSecret(variable.clone()),
         CallError::Interrupted => CallError::Interrupted,
         other => CallError::Protocol(other.to_string()),
@@ -337,9 +294,7 @@ fn again(error: &CallError) -> CallError {
 fn next_of(link: &str) -> Option<String> {
     link.split(',').find_map(|part| {
         let (address, rest) = part.trim().strip_prefix('<')?.split_once('>')?;
-        let next = rest
-            .split(';')
-            .any(|rel| matches!(rel.trim(), r#"rel="next""# | "rel=next"));
+        let next = rest.split(';').any(|rel| matches!(rel.trim(), r#"rel="next""# | "rel=next"));
         next.then(|| address.to_owned())
     })
 }
@@ -348,10 +303,7 @@ fn next_of(link: &str) -> Option<String> {
 fn same_server(url: &str, base: &str) -> bool {
     let server = |url: &str| {
         let (scheme, rest) = url.split_once("://")?;
-        Some((
-            scheme.to_lowercase(),
-            rest.split(['/', '?']).next()?.to_lowercase(),
-        ))
+        Some((scheme.to_lowercase(), rest.split(['/', '?']).next()?.to_lowercase()))
     };
     server(url).is_some() && server(url) == server(base)
 }

@@ -28,6 +28,17 @@ pub enum QueryError {
     Shape(&'static str),
 }
 
+impl QueryError {
+    /// The line of the fault, where the parser tells it.
+    pub fn line(&self) -> Option<usize> {
+        let QueryError::Parse(text) = self else {
+            return None;
+        };
+        let rest = &text[text.find("Parse error at ")? + "Parse error at ".len()..];
+        rest.split(':').next()?.parse().ok()
+    }
+}
+
 impl Query {
     pub fn parse(text: &str) -> Result<Query, QueryError> {
         let document: Document<'_, String> =
@@ -42,22 +53,12 @@ impl Query {
             };
             fields.push(field.alias.clone().unwrap_or_else(|| field.name.clone()));
         }
-        let variables = variables
-            .iter()
-            .map(|variable| variable.name.clone())
-            .collect();
-        Ok(Query {
-            text: text.to_owned(),
-            variables,
-            fields,
-        })
+        let variables = variables.iter().map(|variable| variable.name.clone()).collect();
+        Ok(Query { text: text.to_owned(), variables, fields })
     }
 }
 
-type Operation<'a, 'd> = (
-    &'a [VariableDefinition<'d, String>],
-    &'a SelectionSet<'d, String>,
-);
+type Operation<'a, 'd> = (&'a [VariableDefinition<'d, String>], &'a SelectionSet<'d, String>);
 
 fn operation<'a, 'd>(document: &'a Document<'d, String>) -> Result<Operation<'a, 'd>, QueryError> {
     let mut found = None;
@@ -90,10 +91,7 @@ pub(super) fn combine(query: &Query, rows: &[&Row]) -> (String, Row) {
         name: None,
         variable_definitions: Vec::new(),
         directives: Vec::new(),
-        selection_set: SelectionSet {
-            span: selection.span,
-            items: Vec::new(),
-        },
+        selection_set: SelectionSet { span: selection.span, items: Vec::new() },
     };
     for (place, row) in rows.iter().enumerate() {
         let prefix = format!("r{place}_");
@@ -149,13 +147,9 @@ fn rename_set(selection: &mut SelectionSet<'_, String>, prefix: &str) {
 fn rename_value(value: &mut Value<'_, String>, prefix: &str) {
     match value {
         Value::Variable(name) => *name = format!("{prefix}{name}"),
-        Value::List(values) => values
-            .iter_mut()
-            .for_each(|value| rename_value(value, prefix)),
+        Value::List(values) => values.iter_mut().for_each(|value| rename_value(value, prefix)),
         Value::Object(fields) => {
-            fields
-                .values_mut()
-                .for_each(|value| rename_value(value, prefix));
+            fields.values_mut().for_each(|value| rename_value(value, prefix));
         }
         _ => {}
     }

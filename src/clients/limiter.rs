@@ -9,6 +9,9 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
+/// How far ahead of its even pace a lane may run.
+const BURST: Duration = Duration::from_secs(30);
+
 /// The limits that a request keeps to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pace {
@@ -40,21 +43,15 @@ impl Limiter {
     /// Waits for a place in `lane`; the place is held until the permit is dropped.
     pub(super) async fn enter(&self, lane: &str, pace: Pace) -> OwnedSemaphorePermit {
         let lane = self.lane(lane, pace);
-        let permit = lane
-            .slots
-            .clone()
-            .acquire_owned()
-            .await
-            .expect("the semaphore is never closed");
+        let permit =
+            lane.slots.clone().acquire_owned().await.expect("the semaphore is never closed");
         let ready = {
-            let mut clock = lane
-                .clock
-                .lock()
-                .unwrap_or_else(|poisoned| poisoned.into_inner());
+            let mut clock = lane.clock.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
             let now = Instant::now();
-            let leave = clock.next.max(clock.paused_until).max(now);
+            // Half a minute's worth may leave at once, as providers' own buckets allow.
+            let earliest = clock.next.checked_sub(BURST).unwrap_or(now);
             clock.next = clock.next.max(now) + spacing(pace);
-            leave
+            earliest.max(clock.paused_until).max(now)
         };
         tokio::time::sleep_until(ready).await;
         permit
@@ -63,26 +60,17 @@ impl Limiter {
     /// Holds back every request of `lane` for `wait`.
     pub(super) fn pause(&self, lane: &str, pace: Pace, wait: Duration) {
         let lane = self.lane(lane, pace);
-        let mut clock = lane
-            .clock
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut clock = lane.clock.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         clock.paused_until = clock.paused_until.max(Instant::now() + wait);
     }
 
     fn lane(&self, name: &str, pace: Pace) -> Arc<Lane> {
-        let mut lanes = self
-            .lanes
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut lanes = self.lanes.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let lane = lanes.entry(name.to_owned()).or_insert_with(|| {
             let now = Instant::now();
             Arc::new(Lane {
                 slots: Arc::new(Semaphore::new(pace.concurrency.get().min(4096))),
-                clock: Mutex::new(Clock {
-                    next: now,
-                    paused_until: now,
-                }),
+                clock: Mutex::new(Clock { next: now, paused_until: now }),
             })
         });
         lane.clone()

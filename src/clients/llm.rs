@@ -53,7 +53,7 @@ impl Chat {
     pub fn request(&self, body: &Value) -> Request {
         let bytes = serde_json::to_vec(body).expect("JSON values always serialize");
         let url = format!("{}/chat/completions", self.base_url);
-        self.from_parts(url, bytes.into())
+        self.to_request(url, bytes.into())
     }
 
     /// The answer to `body`: from the cassette or the cache, or asked for now.
@@ -72,12 +72,9 @@ impl Chat {
                 let (transport, tally) = (transport.clone(), tally.clone());
                 async move {
                     let built = factory.build().await?;
-                    let bytes = built
-                        .body()
-                        .and_then(|body| body.as_bytes())
-                        .unwrap_or_default();
+                    let bytes = built.body().and_then(|body| body.as_bytes()).unwrap_or_default();
                     let bytes = bytes::Bytes::copy_from_slice(bytes);
-                    let request = chat.from_parts(built.url().to_string(), bytes);
+                    let request = chat.to_request(built.url().to_string(), bytes);
                     let result = transport.call(&request, &tally).await;
                     let response = http::Response::builder();
                     let response = match &result {
@@ -92,15 +89,10 @@ impl Chat {
                 }
             })
         };
-        let config = OpenAIConfig::new()
-            .with_api_base(&self.base_url)
-            .with_api_key("");
+        let config = OpenAIConfig::new().with_api_base(&self.base_url).with_api_key("");
         let client = Client::with_config(config).with_http_service(service);
         let parsed: Result<Value, OpenAIError> = client.chat().create_byot(body).await;
-        let seen = seen
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner())
-            .take();
+        let seen = seen.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
         match (seen, parsed) {
             (Some(Ok(answer)), Ok(value)) => Ok((answer, value)),
             (Some(Err(error)), _) => Err(error),
@@ -109,7 +101,7 @@ impl Chat {
         }
     }
 
-    fn from_parts(&self, url: String, body: bytes::Bytes) -> Request {
+    fn to_request(&self, url: String, body: bytes::Bytes) -> Request {
         let mut pace = self.pace;
         // Three bytes a token errs on the side of waiting; a limiter fed by answers comes later.
         pace.tokens = (body.len() / 3) as u32 + self.max_tokens.unwrap_or(256);

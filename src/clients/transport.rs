@@ -19,14 +19,8 @@ use crate::store::{CallKey, CallRecord, Source, Store};
 use crate::table::Hasher;
 
 /// Headers that are kept with an answer.
-const KEPT_HEADERS: [&str; 6] = [
-    "content-type",
-    "etag",
-    "last-modified",
-    "link",
-    "x-github-media-type",
-    "x-request-id",
-];
+const KEPT_HEADERS: [&str; 6] =
+    ["content-type", "etag", "last-modified", "link", "x-github-media-type", "x-request-id"];
 /// Notes, under a name of ours, which credentials a refusal was given to.
 const CREDENTIALS: &str = "flow-credentials";
 /// How often a limit is waited for before the request counts as failed.
@@ -114,20 +108,12 @@ impl Transport {
     /// The recorded answer to `request`, if there is one.
     pub fn recorded(&self, request: &Request) -> Result<Option<Answer>, CallError> {
         let key = request.key();
-        let found = match self
-            .cassette
-            .as_ref()
-            .and_then(|cassette| cassette.get(key))
-        {
+        let found = match self.cassette.as_ref().and_then(|cassette| cassette.get(key)) {
             Some(record) => Some(record),
             None => self.store.call(key)?,
         };
         let Some(record) = found else { return Ok(None) };
-        let noted = record
-            .headers
-            .get(CREDENTIALS)
-            .map(String::as_str)
-            .unwrap_or("");
+        let noted = record.headers.get(CREDENTIALS).map(String::as_str).unwrap_or("");
         let ours = credentials(request);
         if record.status == 404 && !self.offline && !noted.is_empty() && noted != ours {
             // Another token may see what this one could not.
@@ -148,10 +134,7 @@ impl Transport {
     pub async fn call(&self, request: &Request, tally: &Tally) -> Result<Answer, CallError> {
         let key = request.key();
         let flight = {
-            let mut flights = self
-                .flights
-                .lock()
-                .unwrap_or_else(|poisoned| poisoned.into_inner());
+            let mut flights = self.flights.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
             flights.entry(key).or_default().clone()
         };
         let alone = flight.lock().await;
@@ -167,10 +150,7 @@ impl Transport {
             Err(error) => Err(error),
         };
         drop(alone);
-        let mut flights = self
-            .flights
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut flights = self.flights.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         // One hand of ours, one in the map: nobody else waits for this call.
         if Arc::strong_count(&flight) <= 2 {
             flights.remove(&key);
@@ -196,10 +176,7 @@ impl Transport {
     pub async fn send(&self, request: &Request, tally: &Tally) -> Result<CallRecord, CallError> {
         if self.offline {
             let key = request.key().0.short();
-            return Err(CallError::Offline {
-                shown: request.shown(),
-                key,
-            });
+            return Err(CallError::Offline { shown: request.shown(), key });
         }
         let lane = lane(request);
         let mut passing = 0;
@@ -209,9 +186,7 @@ impl Transport {
                 return Err(CallError::Interrupted);
             }
             let outcome = {
-                let permit = self
-                    .interruptible(self.limiter.enter(&lane, request.pace))
-                    .await?;
+                let permit = self.interruptible(self.limiter.enter(&lane, request.pace)).await?;
                 tally.calls.fetch_add(1, Ordering::Relaxed);
                 let outcome = self.attempt(request).await;
                 drop(permit);
@@ -224,29 +199,18 @@ impl Transport {
                     passing += 1;
                     tracing::debug!(call = request.shown(), passing, last, "failed in passing");
                     if passing >= request.attempts {
-                        return Err(CallError::Transient {
-                            attempts: passing,
-                            last,
-                        });
+                        return Err(CallError::Transient { attempts: passing, last });
                     }
-                    self.interruptible(tokio::time::sleep(backoff(passing, request)))
-                        .await?;
+                    self.interruptible(tokio::time::sleep(backoff(passing, request))).await?;
                 }
                 Err(Failure::Limited { why, wait }) => {
                     limited += 1;
                     if limited > LIMIT_WAITS {
-                        return Err(CallError::Transient {
-                            attempts: limited,
-                            last: why,
-                        });
+                        return Err(CallError::Transient { attempts: limited, last: why });
                     }
                     let wait = wait.unwrap_or_else(|| unannounced_wait(request.service, limited));
                     self.limiter.pause(&lane, request.pace, wait);
-                    (self.on_wait)(Wait {
-                        server: lane.clone(),
-                        why,
-                        wait,
-                    });
+                    (self.on_wait)(Wait { server: lane.clone(), why, wait });
                 }
             }
         }
@@ -280,9 +244,7 @@ impl Transport {
             builder = builder.bearer_auth(secret.trim());
         }
         if request.method == Method::Post {
-            builder = builder
-                .header("content-type", "application/json")
-                .body(request.body.clone());
+            builder = builder.header("content-type", "application/json").body(request.body.clone());
         }
         let passing = |error: reqwest::Error| {
             // The address stands in the message beside it, without a query that could hold text
@@ -327,10 +289,7 @@ impl Transport {
 
 /// Which limits a request falls under: its server and its key.
 fn lane(request: &Request) -> String {
-    let rest = request
-        .url
-        .split_once("://")
-        .map_or(request.url.as_str(), |(_, rest)| rest);
+    let rest = request.url.split_once("://").map_or(request.url.as_str(), |(_, rest)| rest);
     let server = rest.split(['/', '?']).next().unwrap_or(rest);
     match &request.auth {
         Some(variable) => format!("{server} ({variable})"),
@@ -340,16 +299,10 @@ fn lane(request: &Request) -> String {
 
 /// Tells two tokens apart without keeping either.
 fn credentials(request: &Request) -> String {
-    match request
-        .auth
-        .as_ref()
-        .and_then(|variable| std::env::var(variable).ok())
-    {
-        Some(secret) => Hasher::new("credentials")
-            .part(secret.trim().as_bytes())
-            .finish()
-            .hex()[..8]
-            .to_owned(),
+    match request.auth.as_ref().and_then(|variable| std::env::var(variable).ok()) {
+        Some(secret) => {
+            Hasher::new("credentials").part(secret.trim().as_bytes()).finish().hex()[..8].to_owned()
+        }
         None => "none".to_owned(),
     }
 }
@@ -359,32 +312,17 @@ fn judge(request: &Request, status: u16, headers: &HeaderMap, body: &Bytes) -> R
     let said = || message(body);
     let denied = || {
         let shown = request.shown();
-        Failure::Final(CallError::Denied {
-            shown,
-            status,
-            message: said(),
-        })
+        Failure::Final(CallError::Denied { shown, status, message: said() })
     };
-    let refused = || {
-        Failure::Final(CallError::Refused {
-            status,
-            message: said(),
-        })
-    };
+    let refused = || Failure::Final(CallError::Refused { status, message: said() });
     match (request.service, status) {
         (_, 200..=299) => whole(request, body),
         (Service::Github, 404 | 406 | 410 | 451) => Ok(()),
         (_, 429) if is_quota(body) => Err(denied()),
         (Service::Github, 403 | 429) if status == 429 || is_limit(headers, body) => {
-            Err(Failure::Limited {
-                why: said(),
-                wait: announced_wait(headers),
-            })
+            Err(Failure::Limited { why: said(), wait: announced_wait(headers) })
         }
-        (_, 429) => Err(Failure::Limited {
-            why: said(),
-            wait: announced_wait(headers),
-        }),
+        (_, 429) => Err(Failure::Limited { why: said(), wait: announced_wait(headers) }),
         (_, 408 | 500..=599) => Err(Failure::Passing(format!("status {status}: {}", said()))),
         (Service::Model, 401 | 403 | 404) => Err(denied()),
         (Service::Model, _) => Err(refused()),

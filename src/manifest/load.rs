@@ -57,9 +57,8 @@ pub struct StageDecl<'t> {
     pub settings: Spanned<DeTable<'t>>,
 }
 
-const SECTIONS: [&str; 7] = [
-    "pipeline", "params", "github", "models", "tables", "stages", "profiles",
-];
+const SECTIONS: [&str; 7] =
+    ["pipeline", "params", "github", "models", "tables", "stages", "profiles"];
 const OVERRIDES: [&str; 4] = ["params", "github", "models", "tables"];
 
 impl<'t> Manifest<'t> {
@@ -80,17 +79,12 @@ impl<'t> Manifest<'t> {
             Problem::new(format!("the folder of `{shown}` cannot be read: {error}"))
         })?;
         if bytes.contains(&0) {
-            return Err(
-                Problem::new(format!("`{shown}` is a binary file, not a manifest"))
-                    .help("a manifest is a TOML text"),
-            );
+            return Err(Problem::new(format!("`{shown}` is a binary file, not a manifest"))
+                .help("a manifest is a TOML text"));
         }
         let text = String::from_utf8(bytes).map_err(|error| {
             let valid = error.utf8_error().valid_up_to();
-            let line = 1 + error.as_bytes()[..valid]
-                .iter()
-                .filter(|byte| **byte == b'\n')
-                .count();
+            let line = 1 + error.as_bytes()[..valid].iter().filter(|byte| **byte == b'\n').count();
             Problem::new(format!("`{shown}` is not UTF-8 text (line {line})"))
                 .help("save it as UTF-8")
         })?;
@@ -119,10 +113,7 @@ impl<'t> Manifest<'t> {
         if !errors.is_empty() {
             return None;
         }
-        let reader = Reader {
-            source,
-            project: &project,
-        };
+        let reader = Reader { source, project: &project };
         reader.top_level(&document, problems);
         let profiles = reader.profiles(&document, problems);
         let names: Vec<String> = profiles.keys().cloned().collect();
@@ -227,10 +218,7 @@ impl Reader<'_> {
                         text(key)
                     ))
                     .at(self.source, value.span())
-                    .label(format!(
-                        "expected a table, found {}",
-                        value.get_ref().type_str()
-                    )),
+                    .label(format!("expected a table, found {}", value.get_ref().type_str())),
                 );
             }
         }
@@ -239,11 +227,7 @@ impl Reader<'_> {
             parse_strict(&own, &what, self.source, problems).unwrap_or_default();
         let cassette = section.cassette.as_ref().and_then(|path| {
             let resolved = self.project.resolve(path.get_ref()).and_then(|full| {
-                if full.is_file() {
-                    Ok(full)
-                } else {
-                    Err("there is no such file".into())
-                }
+                if full.is_file() { Ok(full) } else { Err("there is no such file".into()) }
             });
             match resolved {
                 Ok(full) => Some(full),
@@ -309,10 +293,7 @@ impl Reader<'_> {
                 problems.add(
                     Problem::new(format!("table `{name}` is of the wrong type"))
                         .at(self.source, value.span())
-                        .label(format!(
-                            "expected rows, found {}",
-                            value.get_ref().type_str()
-                        ))
+                        .label(format!("expected rows, found {}", value.get_ref().type_str()))
                         .help(format!("write each row under `[[tables.{name}]]`")),
                 );
                 continue;
@@ -332,13 +313,7 @@ impl Reader<'_> {
                     ),
                 }
             }
-            tables.insert(
-                name.to_owned(),
-                InlineTable {
-                    rows,
-                    span: key.span(),
-                },
-            );
+            tables.insert(name.to_owned(), InlineTable { rows, span: key.span() });
         }
         tables
     }
@@ -363,12 +338,7 @@ impl Reader<'_> {
             let what = format!("stage `{name}`");
             if let Some(common) = parse_strict(&common, &what, self.source, problems) {
                 let name = name.to_owned();
-                stages.push(StageDecl {
-                    name,
-                    span: key.span(),
-                    common,
-                    settings,
-                });
+                stages.push(StageDecl { name, span: key.span(), common, settings });
             }
         }
         stages
@@ -433,17 +403,13 @@ fn text<'a>(key: &'a Spanned<std::borrow::Cow<'_, str>>) -> &'a str {
 /// The entries of a table whose key is wanted.
 fn only<'t>(table: &Spanned<DeTable<'t>>, wanted: impl Fn(&str) -> bool) -> Spanned<DeTable<'t>> {
     let entries = table.get_ref().iter().filter(|(key, _)| wanted(text(key)));
-    let entries = entries
-        .map(|(key, value)| (key.clone(), value.clone()))
-        .collect();
+    let entries = entries.map(|(key, value)| (key.clone(), value.clone())).collect();
     Spanned::new(table.span(), entries)
 }
 
 fn is_name(name: &str) -> bool {
     name.starts_with(|c: char| c.is_ascii_alphabetic())
-        && name
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-')
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-')
 }
 
 fn first_line(source: &SourceText, span: Range<usize>) -> Range<usize> {
@@ -477,10 +443,7 @@ fn merge<'t>(document: &Spanned<DeTable<'t>>, profile: &DeTable<'t>) -> Spanned<
 
 fn lay_over<'t>(base: &mut DeTable<'t>, over: &DeTable<'t>, depth: u8) {
     for (key, value) in over {
-        match (
-            base.get_mut(text(key)).map(Spanned::get_mut),
-            value.get_ref(),
-        ) {
+        match (base.get_mut(text(key)).map(Spanned::get_mut), value.get_ref()) {
             (Some(DeValue::Table(base)), DeValue::Table(over)) if depth > 1 => {
                 lay_over(base, over, depth - 1);
             }

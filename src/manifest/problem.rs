@@ -16,10 +16,7 @@ pub struct SourceText {
 
 impl SourceText {
     pub fn new(path: impl Into<String>, text: impl Into<String>) -> Arc<SourceText> {
-        Arc::new(SourceText {
-            path: path.into(),
-            text: text.into(),
-        })
+        Arc::new(SourceText { path: path.into(), text: text.into() })
     }
 
     /// The byte range of a line (counted from 1) without its end.
@@ -54,12 +51,7 @@ pub struct Problem {
 
 impl Problem {
     pub fn new(message: impl Into<String>) -> Problem {
-        Problem {
-            message: message.into(),
-            place: None,
-            label: None,
-            help: None,
-        }
+        Problem { message: message.into(), place: None, label: None, help: None }
     }
 
     pub fn at(mut self, source: &Arc<SourceText>, span: Range<usize>) -> Problem {
@@ -111,21 +103,14 @@ impl Problems {
     pub fn render(&self, color: bool) -> String {
         let mut sorted: Vec<&Problem> = self.list.iter().collect();
         sorted.sort_by_key(|problem| {
-            problem
-                .place
-                .as_ref()
-                .map(|(source, span)| (source.path.clone(), span.start))
+            problem.place.as_ref().map(|(source, span)| (source.path.clone(), span.start))
         });
         let mut out = String::new();
         for problem in sorted {
             let _ = writeln!(out, "{}\n", render(problem, color));
         }
         let count = self.list.len();
-        let _ = write!(
-            out,
-            "{count} problem{} found",
-            if count == 1 { "" } else { "s" }
-        );
+        let _ = write!(out, "{count} problem{} found", if count == 1 { "" } else { "s" });
         out
     }
 }
@@ -147,27 +132,19 @@ fn render(problem: &Problem, color: bool) -> String {
             let start = source.text.floor_char_boundary(span.start.min(end));
             let stop = source.text.ceil_char_boundary(span.end.clamp(start, end));
             // A span over many lines is shown by its first one.
-            let first = source.text[start..stop]
-                .find('\n')
-                .map_or(stop, |line| start + line);
+            let first = source.text[start..stop].find('\n').map_or(stop, |line| start + line);
             let annotation = AnnotationKind::Primary
                 .span(start..first)
                 .label(problem.label.as_deref().map(clean));
             Level::ERROR.primary_title(&message).element(
-                Snippet::source(&source.text)
-                    .path(clean(&source.path))
-                    .annotation(annotation),
+                Snippet::source(&source.text).path(clean(&source.path)).annotation(annotation),
             )
         }
     };
     if let Some(help) = &problem.help {
         group = group.element(Level::HELP.message(clean(help)));
     }
-    let renderer = if color {
-        Renderer::styled()
-    } else {
-        Renderer::plain()
-    };
+    let renderer = if color { Renderer::styled() } else { Renderer::plain() };
     renderer.render(&[group])
 }
 

@@ -16,15 +16,8 @@ pub struct Project {
 
 impl Project {
     pub fn new(root: &Path) -> std::io::Result<Project> {
-        let root = if root.as_os_str().is_empty() {
-            Path::new(".")
-        } else {
-            root
-        };
-        Ok(Project {
-            root: root.to_owned(),
-            real: root.canonicalize()?,
-        })
+        let root = if root.as_os_str().is_empty() { Path::new(".") } else { root };
+        Ok(Project { root: root.to_owned(), real: root.canonicalize()? })
     }
 
     /// The place of a relative path, or why it cannot be used.
@@ -52,9 +45,7 @@ impl Project {
         }
         let full = self.root.join(relative);
         // A link inside the project may lead out of it: what exists of the path is followed.
-        let existing = full
-            .ancestors()
-            .find_map(|ancestor| ancestor.canonicalize().ok());
+        let existing = full.ancestors().find_map(|ancestor| ancestor.canonicalize().ok());
         match existing {
             Some(existing) if existing.starts_with(&self.real) => Ok(full),
             _ => Err("the path leads out of the project folder through a link".into()),
@@ -83,10 +74,8 @@ impl Project {
                     .iter()
                     .filter(|byte| **byte == b'\n')
                     .count();
-                Err(
-                    Problem::new(format!("`{path}` is not UTF-8 text (line {line})"))
-                        .help("save it as UTF-8"),
-                )
+                Err(Problem::new(format!("`{path}` is not UTF-8 text (line {line})"))
+                    .help("save it as UTF-8"))
             }
         }
     }
@@ -94,10 +83,7 @@ impl Project {
     /// A path as the user would name it from where they stand.
     pub fn shown(&self, path: &str) -> String {
         let full = self.root.join(path);
-        full.strip_prefix(".")
-            .unwrap_or(&full)
-            .display()
-            .to_string()
+        full.strip_prefix(".").unwrap_or(&full).display().to_string()
     }
 
     fn near(&self, path: &str) -> Option<String> {
@@ -108,10 +94,7 @@ impl Project {
             .filter_map(|entry| Some(folder.join(entry.ok()?.file_name()).display().to_string()))
             .collect();
         names.sort();
-        did_you_mean(
-            &path.display().to_string(),
-            names.iter().map(String::as_str),
-        )
-        .filter(|help| help.starts_with("did you mean"))
+        did_you_mean(&path.display().to_string(), names.iter().map(String::as_str))
+            .filter(|help| help.starts_with("did you mean"))
     }
 }

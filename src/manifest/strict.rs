@@ -44,7 +44,7 @@ pub fn parse_strict<T: DeserializeOwned>(
             inside.then(|| key.get_ref().to_string())
         });
         problems.add(explain(&message, what, key.as_deref(), span, source));
-        let Some(key) = key else { return None };
+        let key = key?;
         rest.get_mut().remove(key.as_str());
         wrong.push(key);
     }
@@ -100,12 +100,7 @@ fn quoted(message: &str) -> Option<String> {
 }
 
 fn all_quoted(message: &str) -> Vec<String> {
-    message
-        .split('`')
-        .skip(1)
-        .step_by(2)
-        .map(str::to_owned)
-        .collect()
+    message.split('`').skip(1).step_by(2).map(str::to_owned).collect()
 }
 
 /// A TOML value as JSON; dates become their text.
@@ -135,12 +130,9 @@ pub fn to_json(
             }
         }
         DeValue::Datetime(date) => Value::String(date.to_string()),
-        DeValue::Array(values) => Value::Array(
-            values
-                .iter()
-                .map(|value| to_json(value, source, problems))
-                .collect(),
-        ),
+        DeValue::Array(values) => {
+            Value::Array(values.iter().map(|value| to_json(value, source, problems)).collect())
+        }
         DeValue::Table(table) => {
             let field = |(key, value): (&Spanned<_>, _)| {
                 (

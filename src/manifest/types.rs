@@ -231,13 +231,6 @@ pub struct Common {
 }
 
 impl Common {
-    pub const KEYS: [&str; 7] = [
-        "kind",
-        "inputs",
-        "outputs",
-        "key",
-        "keep",
-        "where",
-        "description",
-    ];
+    pub const KEYS: [&str; 7] =
+        ["kind", "inputs", "outputs", "key", "keep", "where", "description"];
 }

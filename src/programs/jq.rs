@@ -94,10 +94,7 @@ fn fields_of(term: &Term<&str>) -> Option<Vec<String>> {
     }
 }
 
-fn load_fault(
-    text: &str,
-    errors: jaq_core::load::Errors<&str, ()>,
-) -> (String, Range<usize>) {
+fn load_fault(text: &str, errors: jaq_core::load::Errors<&str, ()>) -> (String, Range<usize>) {
     use jaq_core::load::Error;
     for (_, error) in errors {
         match error {
@@ -196,7 +193,9 @@ mod tests {
 
     #[test]
     fn a_program_sees_nothing_of_the_machine() {
-        for program in ["env", "$ENV", "now", "input", "halt", "debug", "input_filename", "$__prog_args"] {
+        for program in
+            ["env", "$ENV", "now", "input", "halt", "debug", "input_filename", "$__prog_args"]
+        {
             assert!(Jq::compile(program).is_err(), "{program}");
         }
     }

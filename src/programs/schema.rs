@@ -41,4 +41,53 @@ impl AnswerSchema {
         let closed = self.value.get("additionalProperties") == Some(&Value::Bool(false));
         closed.then(|| properties.keys().cloned().collect())
     }
+
+    /// The schema as it is sent: without what only editors and validators read.
+    pub fn sent(&self) -> Value {
+        let mut value = self.value.clone();
+        if let Some(object) = value.as_object_mut() {
+            object.remove("$schema");
+            object.remove("$id");
+        }
+        value
+    }
+
+    /// What providers of strict schemas would refuse: objects that are open, fields that are not
+    /// required.
+    pub fn unlike_strict(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        strict(&self.value, "", &mut faults);
+        faults
+    }
+}
+
+fn strict(schema: &Value, place: &str, faults: &mut Vec<String>) {
+    let shown = if place.is_empty() { "its root" } else { place };
+    match schema {
+        Value::Object(object) => {
+            if let Some(Value::Object(properties)) = object.get("properties") {
+                if object.get("additionalProperties") != Some(&Value::Bool(false)) {
+                    faults.push(format!("{shown} lacks `\"additionalProperties\": false`"));
+                }
+                let required = object.get("required").and_then(Value::as_array);
+                let is_required = |name: &str| {
+                    required.is_some_and(|names| names.iter().any(|known| known == name))
+                };
+                for name in properties.keys().filter(|name| !is_required(name)) {
+                    faults.push(format!("{shown} does not require `{name}`"));
+                }
+            }
+            for (name, inner) in object {
+                if !matches!(name.as_str(), "enum" | "const" | "default" | "examples") {
+                    strict(inner, &format!("{place}/{name}"), faults);
+                }
+            }
+        }
+        Value::Array(values) => {
+            for (index, inner) in values.iter().enumerate() {
+                strict(inner, &format!("{place}/{index}"), faults);
+            }
+        }
+        _ => {}
+    }
 }

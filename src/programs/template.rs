@@ -217,7 +217,9 @@ fn includes(text: &str) -> Vec<(Option<String>, Range<usize>)> {
         let inside = text[open + 2..close].trim_start_matches(['-', '+']).trim_start();
         let start = close - inside.len();
         for word in ["include", "import", "from", "extends"] {
-            let Some(argument) = inside.strip_prefix(word) else { continue };
+            let Some(argument) = inside.strip_prefix(word) else {
+                continue;
+            };
             if !argument.starts_with(char::is_whitespace) {
                 continue;
             }
@@ -241,7 +243,8 @@ fn place_of(text: &str, name: &str) -> Range<usize> {
     while let Some(start) = text[rest..].find(name).map(|at| rest + at) {
         let end = start + name.len();
         let before = &text[..start];
-        let bare = !before.ends_with(|c| is_word(c) || c == '.') && !text[end..].starts_with(is_word);
+        let bare =
+            !before.ends_with(|c| is_word(c) || c == '.') && !text[end..].starts_with(is_word);
         let opened = before.rfind("{{").max(before.rfind("{%"));
         let closed = before.rfind("}}").max(before.rfind("%}"));
         if bare && opened.is_some() && opened > closed {
@@ -274,7 +277,10 @@ mod tests {
     #[test]
     fn null_is_empty_and_the_unknown_is_an_error_with_its_line() {
         let row = json!({"title": "<T>", "body": null});
-        assert_eq!(render("{{ title }}-{{ body }}-{{ params.since }}", row.clone()).unwrap(), "<T>--2023");
+        assert_eq!(
+            render("{{ title }}-{{ body }}-{{ params.since }}", row.clone()).unwrap(),
+            "<T>--2023"
+        );
         let error = render("a\n{{ titel }}", row).unwrap_err();
         assert!(error.contains("p.md:2"), "{error}");
     }
@@ -293,7 +299,8 @@ mod tests {
 
     #[test]
     fn an_endless_template_ends() {
-        let text = "{% for a in range(100000) %}{% for b in range(100000) %}x{% endfor %}{% endfor %}";
+        let text =
+            "{% for a in range(100000) %}{% for b in range(100000) %}x{% endfor %}{% endfor %}";
         assert!(render(text, json!({})).is_err());
     }
 }

@@ -75,9 +75,7 @@ impl ArtifactWriter {
         self.rows += 1;
         let line = &self.buffer[start..];
         let hash = u64::from_le_bytes(
-            Digest::of(line).0[..8]
-                .try_into()
-                .expect("eight bytes of thirty-two"),
+            Digest::of(line).0[..8].try_into().expect("eight bytes of thirty-two"),
         );
         // The chance to cut grows with the row, so that chunks have like sizes whatever rows have.
         let cut = (hash % CUT_EVERY) < line.len() as u64 && self.buffer.len() >= SMALLEST;
@@ -93,10 +91,7 @@ impl ArtifactWriter {
         if !path.exists() {
             write_object(&path, &zstd::encode_all(&self.buffer[..], 3)?)?;
         }
-        self.chunks.push(Chunk {
-            digest: digest.hex(),
-            rows: self.buffered,
-        });
+        self.chunks.push(Chunk { digest: digest.hex(), rows: self.buffered });
         self.buffer.clear();
         self.buffered = 0;
         Ok(())
@@ -106,11 +101,8 @@ impl ArtifactWriter {
         if !self.buffer.is_empty() {
             self.cut()?;
         }
-        let columns = self
-            .columns
-            .into_iter()
-            .map(|(name, types)| Column { name, types })
-            .collect();
+        let columns =
+            self.columns.into_iter().map(|(name, types)| Column { name, types }).collect();
         let mut artifact = Artifact {
             version: VERSION,
             rows: self.rows,
@@ -146,9 +138,7 @@ impl Store {
             Err(error) => return Err(error.into()),
         };
         let whole = Hasher::new("artifact").part(&list).finish() == digest;
-        let parsed = whole
-            .then(|| serde_json::from_slice::<Artifact>(&list).ok())
-            .flatten();
+        let parsed = whole.then(|| serde_json::from_slice::<Artifact>(&list).ok()).flatten();
         let Some(mut artifact) = parsed.filter(|artifact| artifact.version == VERSION) else {
             fs::remove_file(&path)?;
             return Ok(None);
@@ -196,15 +186,10 @@ impl Iterator for ArtifactReader {
 
 fn read_chunk(objects: &Path, chunk: &Chunk) -> Result<VecDeque<Row>, StoreError> {
     let damaged = |what: &str| StoreError::Damaged(format!("chunk {} {what}", chunk.digest));
-    let digest: Digest = chunk
-        .digest
-        .parse()
-        .map_err(|_| damaged("is named wrongly"))?;
+    let digest: Digest = chunk.digest.parse().map_err(|_| damaged("is named wrongly"))?;
     let path = object(objects, digest);
     let bytes = fs::read(&path).map_err(|error| damaged(&format!("cannot be read: {error}")))?;
-    let lines = zstd::decode_all(&bytes[..])
-        .ok()
-        .filter(|lines| Digest::of(lines) == digest);
+    let lines = zstd::decode_all(&bytes[..]).ok().filter(|lines| Digest::of(lines) == digest);
     let Some(lines) = lines else {
         // Dropped, so that the next run makes it again.
         let _ = fs::remove_file(&path);

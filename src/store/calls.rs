@@ -63,20 +63,14 @@ impl Store {
         let Some((mut record, request, headers, body, digest)) = found else {
             return Ok(None);
         };
-        let read = || -> Option<(Vec<u8>, Vec<u8>, BTreeMap<String, String>)> {
+        let read = || {
             let body = zstd::decode_all(&body[..]).ok()?;
-            (Digest::of(&body).0[..] == digest[..]).then_some(())?;
-            Some((
-                zstd::decode_all(&request[..]).ok()?,
-                body,
-                serde_json::from_str(&headers).ok()?,
-            ))
+            let request = zstd::decode_all(&request[..]).ok()?;
+            let headers: BTreeMap<String, String> = serde_json::from_str(&headers).ok()?;
+            (Digest::of(&body).0[..] == digest[..]).then_some((request, body, headers))
         };
         let Some((request, body, headers)) = read() else {
-            tracing::warn!(
-                url = record.url,
-                "a stored answer is damaged and will be asked again"
-            );
+            tracing::warn!(url = record.url, "a stored answer is damaged and will be asked again");
             return Ok(None);
         };
         record.request = request.into();
@@ -88,9 +82,7 @@ impl Store {
     /// Whether there is an answer for `key`, without reading it.
     pub fn has_call(&self, key: CallKey) -> Result<bool, StoreError> {
         self.inner.readers.read(|connection| {
-            connection
-                .prepare_cached("SELECT 1 FROM calls WHERE key = ?1")?
-                .exists([&key.0.0[..]])
+            connection.prepare_cached("SELECT 1 FROM calls WHERE key = ?1")?.exists([&key.0.0[..]])
         })
     }
 

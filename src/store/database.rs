@@ -61,37 +61,23 @@ pub(super) fn open(path: &Path) -> Result<Connection, StoreError> {
         what: format!("{error}; if it is damaged, move it away and run again"),
     };
     let connection = Connection::open(path).map_err(at)?;
-    connection
-        .busy_timeout(Duration::from_secs(10))
-        .map_err(at)?;
-    connection
-        .pragma_update(None, "journal_mode", "WAL")
-        .map_err(at)?;
-    connection
-        .pragma_update(None, "synchronous", "NORMAL")
-        .map_err(at)?;
+    connection.busy_timeout(Duration::from_secs(10)).map_err(at)?;
+    connection.pragma_update(None, "journal_mode", "WAL").map_err(at)?;
+    connection.pragma_update(None, "synchronous", "NORMAL").map_err(at)?;
     connection.execute_batch(TABLES).map_err(at)?;
     let found: Option<String> = connection
-        .query_row("SELECT value FROM meta WHERE name = 'version'", [], |row| {
-            row.get(0)
-        })
+        .query_row("SELECT value FROM meta WHERE name = 'version'", [], |row| row.get(0))
         .optional()
         .map_err(at)?;
     match found {
         None => {
             connection
-                .execute(
-                    "INSERT INTO meta VALUES ('version', ?1)",
-                    [VERSION.to_string()],
-                )
+                .execute("INSERT INTO meta VALUES ('version', ?1)", [VERSION.to_string()])
                 .map_err(at)?;
         }
         Some(found) if found == VERSION.to_string() => {}
         Some(found) => {
-            return Err(StoreError::Version {
-                found,
-                ours: VERSION,
-            });
+            return Err(StoreError::Version { found, ours: VERSION });
         }
     }
     Ok(connection)
@@ -117,10 +103,7 @@ impl Writer {
         let thread = std::thread::Builder::new()
             .name("store".into())
             .spawn(move || write_loop(connection, receiver))?;
-        Ok(Writer {
-            sender: Some(sender),
-            thread: Some(thread),
-        })
+        Ok(Writer { sender: Some(sender), thread: Some(thread) })
     }
 
     /// Hands a write to the thread; `ack` is called once it is committed, or could not be.
@@ -142,11 +125,7 @@ impl Writer {
             // The reader is gone only where its run was cut short; the write stands all the same.
             let _ = done.send(result);
         });
-        answer(
-            committed
-                .await
-                .unwrap_or_else(|_| Err("the store's thread has ended".into())),
-        )
+        answer(committed.await.unwrap_or_else(|_| Err("the store's thread has ended".into())))
     }
 
     pub(super) fn sync(&self) -> Result<(), StoreError> {
@@ -154,11 +133,7 @@ impl Writer {
         self.send(Message::Sync(Box::new(move |result| {
             let _ = done.send(result);
         })));
-        answer(
-            synced
-                .recv()
-                .unwrap_or_else(|_| Err("the store's thread has ended".into())),
-        )
+        answer(synced.recv().unwrap_or_else(|_| Err("the store's thread has ended".into())))
     }
 
     fn send(&self, message: Message) {
@@ -250,21 +225,14 @@ pub(super) struct Readers {
 
 impl Readers {
     pub(super) fn new(path: PathBuf) -> Readers {
-        Readers {
-            path,
-            idle: Mutex::new(Vec::new()),
-        }
+        Readers { path, idle: Mutex::new(Vec::new()) }
     }
 
     pub(super) fn read<T>(
         &self,
         work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> Result<T, StoreError> {
-        let idle = self
-            .idle
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner())
-            .pop();
+        let idle = self.idle.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).pop();
         let connection = match idle {
             Some(connection) => connection,
             None => {
@@ -275,10 +243,7 @@ impl Readers {
             }
         };
         let result = work(&connection)?;
-        self.idle
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner())
-            .push(connection);
+        self.idle.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(connection);
         Ok(result)
     }
 }

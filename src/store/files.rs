@@ -30,10 +30,7 @@ impl From<&Metadata> for FileState {
         use std::os::unix::fs::MetadataExt;
         FileState {
             size: metadata.size() as i64,
-            mtime: metadata
-                .mtime()
-                .wrapping_mul(1_000_000_000)
-                .wrapping_add(metadata.mtime_nsec()),
+            mtime: metadata.mtime().wrapping_mul(1_000_000_000).wrapping_add(metadata.mtime_nsec()),
             inode: metadata.ino() as i64,
         }
     }
@@ -48,9 +45,7 @@ impl Store {
                     "SELECT digest FROM files
                      WHERE path = ?1 AND size = ?2 AND mtime = ?3 AND inode = ?4",
                 )?
-                .query_row(params![path, state.size, state.mtime, state.inode], |row| {
-                    row.get(0)
-                })
+                .query_row(params![path, state.size, state.mtime, state.inode], |row| row.get(0))
                 .optional()
         })?;
         Ok(found.and_then(|bytes| Digest::from_slice(&bytes)))
@@ -80,13 +75,7 @@ impl Store {
             .commit(move |transaction| {
                 transaction
                     .prepare_cached("INSERT OR REPLACE INTO files VALUES (?1, ?2, ?3, ?4, ?5)")?
-                    .execute(params![
-                        path,
-                        state.size,
-                        state.mtime,
-                        state.inode,
-                        &digest.0[..]
-                    ])
+                    .execute(params![path, state.size, state.mtime, state.inode, &digest.0[..]])
                     .map(drop)
             })
             .await
@@ -99,16 +88,15 @@ pub fn write_aside<E: From<io::Error>>(
     path: &Path,
     fill: impl FnOnce(&mut BufWriter<File>) -> Result<(), E>,
 ) -> Result<FileState, E> {
-    let folder = path.parent().unwrap_or(Path::new("."));
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.unwrap_or(Path::new("."));
     fs::create_dir_all(folder)?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let aside = folder.join(format!(".{name}.{}.tmp", std::process::id()));
     let written = (|| {
         let mut file = BufWriter::with_capacity(1 << 16, File::create(&aside)?);
         fill(&mut file)?;
-        let file = file
-            .into_inner()
-            .map_err(|error| E::from(error.into_error()))?;
+        let file = file.into_inner().map_err(|error| E::from(error.into_error()))?;
         file.sync_all()?;
         fs::rename(&aside, path)?;
         File::open(folder)?.sync_all()?;

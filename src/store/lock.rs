@@ -14,15 +14,11 @@ pub struct Lock {
 impl Lock {
     /// Takes the lock, or says who holds it.
     pub fn take(root: &Path) -> Result<Lock, StoreError> {
-        std::fs::create_dir_all(root).map_err(|error| StoreError::At {
-            path: root.into(),
-            what: error.to_string(),
-        })?;
+        std::fs::create_dir_all(root)
+            .map_err(|error| StoreError::At { path: root.into(), what: error.to_string() })?;
         let path = root.join("lock");
-        let at = |error: std::io::Error| StoreError::At {
-            path: path.clone(),
-            what: error.to_string(),
-        };
+        let at =
+            |error: std::io::Error| StoreError::At { path: path.clone(), what: error.to_string() };
         let mut file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -36,9 +32,7 @@ impl Lock {
                 let mut holder = String::new();
                 // The name is a courtesy; the lock itself is what counts.
                 let _ = file.read_to_string(&mut holder);
-                return Err(StoreError::Locked {
-                    holder: holder.trim().to_owned(),
-                });
+                return Err(StoreError::Locked { holder: holder.trim().to_owned() });
             }
             Err(TryLockError::Error(error)) => return Err(at(error)),
         }

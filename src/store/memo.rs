@@ -70,10 +70,7 @@ impl Store {
                 .optional()
         })?;
         Ok(found.and_then(|(artifact, rows)| {
-            Some(StoredTable {
-                artifact: Digest::from_slice(&artifact)?,
-                rows: rows as u64,
-            })
+            Some(StoredTable { artifact: Digest::from_slice(&artifact)?, rows: rows as u64 })
         }))
     }
 
@@ -87,11 +84,7 @@ impl Store {
             .commit(move |transaction| {
                 transaction
                     .prepare_cached("INSERT OR REPLACE INTO fingerprints VALUES (?1, ?2, ?3)")?
-                    .execute(params![
-                        &fingerprint.0[..],
-                        &table.artifact.0[..],
-                        table.rows as i64
-                    ])
+                    .execute(params![&fingerprint.0[..], &table.artifact.0[..], table.rows as i64])
                     .map(drop)
             })
             .await
@@ -132,9 +125,7 @@ impl Store {
         self.inner
             .writer
             .commit(move |transaction| {
-                transaction
-                    .execute("INSERT INTO runs (summary) VALUES (?1)", [summary])
-                    .map(drop)
+                transaction.execute("INSERT INTO runs (summary) VALUES (?1)", [summary]).map(drop)
             })
             .await
     }

@@ -55,21 +55,13 @@ struct Inner {
 impl Store {
     /// Opens the store in `root`, making it where there is none.
     pub fn open(root: &Path) -> Result<Store, StoreError> {
-        std::fs::create_dir_all(root.join("objects")).map_err(|error| StoreError::At {
-            path: root.into(),
-            what: error.to_string(),
-        })?;
+        std::fs::create_dir_all(root.join("objects"))
+            .map_err(|error| StoreError::At { path: root.into(), what: error.to_string() })?;
         let path = root.join("flow.db");
         let connection = database::open(&path)?;
         let writer = Writer::start(connection)?;
         let readers = Readers::new(path);
-        Ok(Store {
-            inner: Arc::new(Inner {
-                root: root.to_owned(),
-                readers,
-                writer,
-            }),
-        })
+        Ok(Store { inner: Arc::new(Inner { root: root.to_owned(), readers, writer }) })
     }
 
     /// Waits until everything written so far is on the disk.

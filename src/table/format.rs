@@ -58,8 +58,7 @@ pub fn write_table<E: From<io::Error>>(
         Format::Csv => {
             let mut csv = csv::Writer::from_writer(out);
             let failed = |error: csv::Error| E::from(io::Error::other(error));
-            csv.write_record(columns.iter().map(|column| column.name.as_str()))
-                .map_err(failed)?;
+            csv.write_record(columns.iter().map(|column| column.name.as_str())).map_err(failed)?;
             for row in rows {
                 let row = row?;
                 let record = columns.iter().map(|column| cell(row.get(&column.name)));

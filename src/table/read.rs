@@ -22,10 +22,7 @@ pub enum ReadError {
 
 impl ReadError {
     fn at(line: u64, what: impl Into<String>) -> ReadError {
-        ReadError::Line {
-            line,
-            what: what.into(),
-        }
+        ReadError::Line { line, what: what.into() }
     }
 }
 
@@ -48,10 +45,7 @@ pub fn read_rows(path: &Path) -> Result<Vec<Row>, ReadError> {
                 Value::Object(row) => Ok(row),
                 other => Err(ReadError::at(
                     1,
-                    format!(
-                        "element {index} is {}, expected an object",
-                        type_name(&other)
-                    ),
+                    format!("element {index} is {}, expected an object", type_name(&other)),
                 )),
             };
             values.into_iter().enumerate().map(object).collect()
@@ -86,21 +80,14 @@ fn read_csv(file: impl Read) -> Result<Vec<Row>, ReadError> {
         ReadError::at(line, error.to_string())
     };
     let mut reader = csv::ReaderBuilder::new().from_reader(file);
-    let mut header: Vec<String> = reader
-        .headers()
-        .map_err(failed)?
-        .iter()
-        .map(str::to_owned)
-        .collect();
+    let mut header: Vec<String> =
+        reader.headers().map_err(failed)?.iter().map(str::to_owned).collect();
     if let Some(first) = header.first_mut() {
         *first = first.trim_start_matches('\u{feff}').to_owned();
     }
     for (index, name) in header.iter().enumerate() {
         if header[..index].contains(name) {
-            return Err(ReadError::at(
-                1,
-                format!("the column `{name}` is named twice"),
-            ));
+            return Err(ReadError::at(1, format!("the column `{name}` is named twice")));
         }
     }
     let mut rows = Vec::new();

@@ -35,7 +35,8 @@ pub fn numbers(repo: &Repo, ask: &Ask, only_pulls: bool) -> Vec<u64> {
         keys.reverse();
     }
     let labels = param("labels");
-    let labels: Vec<&str> = labels.split(',').map(str::trim).filter(|label| !label.is_empty()).collect();
+    let labels: Vec<&str> =
+        labels.split(',').map(str::trim).filter(|label| !label.is_empty()).collect();
     let numbers = keys.into_iter().map(|(_, number)| number);
     if labels.is_empty() || only_pulls {
         return numbers.collect();
@@ -96,7 +97,12 @@ impl Page {
 }
 
 /// The page of `items` that the request asks for, with links under `url`.
-pub fn answer<T>(ask: &Ask, url: &str, items: &[T], mut each: impl FnMut(&mut Vec<u8>, &T)) -> Answer {
+pub fn answer<T>(
+    ask: &Ask,
+    url: &str,
+    items: &[T],
+    mut each: impl FnMut(&mut Vec<u8>, &T),
+) -> Answer {
     let page = Page::of(ask, items.len());
     let mut body = Vec::new();
     array(&mut body, &items[page.range()], |out, item| each(out, item));

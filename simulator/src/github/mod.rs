@@ -82,7 +82,8 @@ fn moved(repo: &Repo, rest: &[&str], ask: &Ask, api: &str) -> Answer {
     for part in rest {
         url = url + "/" + part;
     }
-    let pairs: Vec<String> = ask.query.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    let pairs: Vec<String> =
+        ask.query.iter().map(|(key, value)| format!("{key}={value}")).collect();
     if !pairs.is_empty() {
         url = url + "?" + &pairs.join("&");
     }
@@ -114,7 +115,8 @@ fn finish(mut answer: Answer, resource: &str, ask: &Ask) -> Answer {
             answer.status = 304;
             answer.body.clear();
         }
-        answer = answer.with("etag", etag).with("cache-control", "private, max-age=60, s-maxage=60");
+        answer =
+            answer.with("etag", etag).with("cache-control", "private, max-age=60, s-maxage=60");
     }
     answer
         .with("x-ratelimit-limit", LIMIT)

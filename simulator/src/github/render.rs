@@ -1,5 +1,6 @@
 //! GitHub's REST objects: which value stands for which name of a template.
 
+use crate::ask::encode;
 use crate::dice::hash;
 use crate::diff::FileChange;
 use crate::item::{Comment, Item, LineComment, Review};
@@ -17,7 +18,7 @@ type Out<'o> = &'o mut Vec<u8>;
 impl Render<'_> {
     pub fn user(&self, out: Out, login: &str) {
         let bot = login.ends_with("[bot]");
-        let name = login.replace('[', "%5B").replace(']', "%5D");
+        let name = encode(login);
         shapes::USER.fill(out, |key, out| match key {
             "login" => json(out, login),
             "id" => json(out, &user_id(login)),
@@ -110,7 +111,10 @@ impl Render<'_> {
         let state = if item.is_closed() { "unknown" } else { "clean" };
         let numbers = [
             ("comments", item.comments.len() as u64),
-            ("review_comments", item.reviews.iter().map(|review| review.comments.len() as u64).sum()),
+            (
+                "review_comments",
+                item.reviews.iter().map(|review| review.comments.len() as u64).sum(),
+            ),
             ("commits", 1),
             ("additions", files.iter().map(|file| file.additions).sum()),
             ("deletions", files.iter().map(|file| file.deletions).sum()),
@@ -132,7 +136,7 @@ impl Render<'_> {
     fn common(&self, out: Out, key: &str, repo: &Repo, item: &Item) {
         match key {
             "html" => text(out, &item.html_url),
-            "node" => text(out, &repo.node_id(item)),
+            "node" => text(out, &encode(&repo.node_id(item))),
             "number" => json(out, &item.number),
             "title" => json(out, &item.title),
             "body" => json(out, &item.body),
@@ -152,8 +156,8 @@ impl Render<'_> {
         shapes::LABEL.fill(out, |key, out| match key {
             "id" => json(out, &id),
             "url" => {
-                let url = format!("{}/labels/{label}", self.repo_url(repo));
-                text(out, &url.replace(' ', "%20").replace('"', "%22").replace('\\', "%5C"));
+                let url = format!("{}/labels/{}", self.repo_url(repo), encode(label));
+                text(out, &url);
             }
             "name" => json(out, label),
             _ => text(out, &format!("{:06x}", hash(label.as_bytes()) & 0xFF_FFFF)),
@@ -220,7 +224,7 @@ impl Render<'_> {
 
     pub fn file(&self, out: Out, repo: &Repo, item: &Item, file: &FileChange) {
         let head = repo.commit("head", item.number);
-        let path = file.path.replace('\\', "%5C").replace('"', "%22");
+        let path = encode(file.path);
         shapes::FILE.fill(out, |key, out| match key {
             "sha" => text(out, &repo.commit(file.path, item.number)),
             "path" => json(out, file.path),
@@ -330,10 +334,13 @@ impl Render<'_> {
     }
 
     fn reactions(&self, out: Out, url: &str) {
-        text(out, &format!(
-            "{{\"url\":\"{url}/reactions\",\"total_count\":0,\"+1\":0,\"-1\":0,\"laugh\":0,\
+        text(
+            out,
+            &format!(
+                "{{\"url\":\"{url}/reactions\",\"total_count\":0,\"+1\":0,\"-1\":0,\"laugh\":0,\
              \"hooray\":0,\"confused\":0,\"heart\":0,\"rocket\":0,\"eyes\":0}}"
-        ));
+            ),
+        );
     }
 
     pub fn repo_url(&self, repo: &Repo) -> String {

@@ -1,8 +1,8 @@
 //! GitHub REST below one repository.
 
 use super::lists;
+use super::not_found;
 use super::render::Render;
-use super::{not_found, problem};
 use crate::ask::{Answer, Ask};
 use crate::diff;
 use crate::item::Item;
@@ -34,7 +34,8 @@ pub fn answer(world: &World, repo: &Repo, rest: &[&str], ask: &Ask, api: &str) -
     let below: String = rest.iter().map(|part| format!("/{part}")).collect();
     let url = format!("{api}/repositories/{}{below}", repo.id);
     let call = Call { world, repo, ask, render: Render { api }, url };
-    let item = rest.get(1).and_then(|number| number.parse().ok()).and_then(|number| repo.item(number));
+    let item =
+        rest.get(1).and_then(|number| number.parse().ok()).and_then(|number| repo.item(number));
     match (rest, item) {
         ([], _) => one(|out| call.render.repository(out, repo)),
         (["issues"], _) => {
@@ -81,12 +82,14 @@ impl Call<'_> {
             _ => None,
         });
         if let Some(recorded) = recorded {
-            return self.list(recorded, |out, value| json(out, value));
+            return self.list(recorded, json);
         }
         match part {
             "comments" => {
                 let comments: Vec<_> = item.comments.iter().enumerate().collect();
-                self.list(&comments, |out, (nth, comment)| render.comment(out, repo, item, *nth, comment))
+                self.list(&comments, |out, (nth, comment)| {
+                    render.comment(out, repo, item, *nth, comment)
+                })
             }
             "timeline" | "events" => {
                 let events = timeline::events(self.world, repo, item).into_iter().enumerate();
@@ -120,7 +123,11 @@ impl Call<'_> {
             });
             return Answer::value(406, &body);
         }
-        Answer::new(200, "application/vnd.github.diff; charset=utf-8", item.diff.clone().into_bytes())
+        Answer::new(
+            200,
+            "application/vnd.github.diff; charset=utf-8",
+            item.diff.clone().into_bytes(),
+        )
     }
 
     fn below_pull(&self, item: &Item, part: &str) -> Answer {
@@ -132,19 +139,22 @@ impl Call<'_> {
             }
             "reviews" => {
                 let reviews: Vec<_> = item.reviews.iter().enumerate().collect();
-                self.list(&reviews, |out, (nth, review)| render.review(out, repo, item, *nth, review))
+                self.list(&reviews, |out, (nth, review)| {
+                    render.review(out, repo, item, *nth, review)
+                })
             }
             "comments" => {
                 let comments: Vec<_> = (item.reviews.iter().enumerate())
-                    .flat_map(|(nth, review)| review.comments.iter().enumerate().map(move |c| (nth, c)))
+                    .flat_map(|(nth, review)| {
+                        review.comments.iter().enumerate().map(move |c| (nth, c))
+                    })
                     .collect();
                 self.list(&comments, |out, (review, (nth, comment))| {
                     render.line_comment(out, repo, item, (*review, *nth), comment);
                 })
             }
             "commits" => self.list(&[()], |out, ()| render.commit(out, repo, item)),
-            "merge" if item.merged_at.is_some() => Answer::json(204, Vec::new()),
-            _ => problem(404, "Not Found"),
+            _ => not_found(),
         }
     }
 }

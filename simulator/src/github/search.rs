@@ -47,7 +47,10 @@ pub fn answer(world: &World, ask: &Ask, api: &str) -> Answer {
         return problem(422, "Only the first 1000 search results are available");
     }
     let mut body = Vec::new();
-    text(&mut body, &format!("{{\"total_count\":{},\"incomplete_results\":false,\"items\":", hits.len()));
+    text(
+        &mut body,
+        &format!("{{\"total_count\":{},\"incomplete_results\":false,\"items\":", hits.len()),
+    );
     array(&mut body, &hits[page.range()], |out, (repo, number)| {
         if let Some(item) = repo.item(*number) {
             Render { api }.issue(out, repo, &item);
@@ -96,8 +99,11 @@ pub fn hits<'a>(
     }
     let mut found = Vec::new();
     for repo in repos {
-        let rows = repo.rows().iter().filter(|row| query.fits(row) && query.reads(repo, row.number));
-        found.extend(rows.map(|row| (if by_update { row.updated } else { row.created }, repo, row.number)));
+        let rows =
+            repo.rows().iter().filter(|row| query.fits(row) && query.reads(repo, row.number));
+        found.extend(
+            rows.map(|row| (if by_update { row.updated } else { row.created }, repo, row.number)),
+        );
     }
     found.sort_by_key(|(at, repo, number)| (*at, repo.id, *number));
     if !up {
@@ -111,7 +117,8 @@ pub fn handles<'a>(world: &'a World, query: &str) -> Result<(usize, Vec<Handle<'
     let hits = hits(world, query, false, false)?;
     let total = hits.len();
     let shown = hits.into_iter().take(SHOWN);
-    let handles = shown.filter_map(|(repo, number)| Some(Handle { repo, item: repo.item(number)? }));
+    let handles =
+        shown.filter_map(|(repo, number)| Some(Handle { repo, item: repo.item(number)? }));
     Ok((total, handles.collect()))
 }
 
@@ -128,7 +135,9 @@ impl Query {
                 ("is" | "state", "closed") => query.closed = Some(true),
                 ("is", "merged") => query.merged = Some(true),
                 ("is", "unmerged") => query.merged = Some(false),
-                ("label", labels) => query.labels.extend(labels.split(',').take(1).map(str::to_owned)),
+                ("label", labels) => {
+                    query.labels.extend(labels.split(',').take(1).map(str::to_owned))
+                }
                 ("-label", label) => query.without_labels.push(label.to_owned()),
                 ("created", dates) => query.created = span(dates),
                 ("updated", dates) => query.updated = span(dates),
@@ -173,7 +182,9 @@ impl Query {
         if self.words.is_empty() && self.author.is_none() {
             return true;
         }
-        let Some(item) = repo.item(number) else { return false };
+        let Some(item) = repo.item(number) else {
+            return false;
+        };
         let text = format!("{}\n{}", item.title, item.body.as_deref().unwrap_or("")).to_lowercase();
         self.words.iter().all(|word| text.contains(word))
             && self.author.as_ref().is_none_or(|author| item.user.eq_ignore_ascii_case(author))
@@ -197,7 +208,9 @@ fn tokens(text: &str) -> Vec<String> {
 
 /// `A..B`, `>=A`, `>A`, `<=B`, `<B` or one day; a bare date spans its whole day.
 fn span(text: &str) -> Option<RangeInclusive<i64>> {
-    let from = |text: &str| if text == "*" { Some(i64::MIN) } else { dates::parse(text) };
+    let from = |text: &str| {
+        if text == "*" { Some(i64::MIN) } else { dates::parse(text) }
+    };
     let to = |text: &str| match text {
         "*" => Some(i64::MAX),
         date if date.len() == 10 => Some(dates::parse(date)? + 86_399),

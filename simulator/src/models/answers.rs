@@ -12,7 +12,8 @@ struct Entry {
     schema: String,
     #[serde(rename = "match")]
     part: String,
-    system: Option<String>,
+    /// A text that stands somewhere in the messages: which of several prompts this answers.
+    prompt: Option<String>,
     answer: Value,
 }
 
@@ -24,30 +25,35 @@ impl Answers {
     pub fn load(path: &Path) -> io::Result<Answers> {
         let blame = |line: usize, message: String| {
             let place = if line > 0 { format!(":{line}") } else { String::new() };
-            io::Error::new(io::ErrorKind::InvalidData, format!("{}{place}: {message}", path.display()))
+            io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("{}{place}: {message}", path.display()),
+            )
         };
         let text = fs::read_to_string(path).map_err(|e| blame(0, e.to_string()))?;
         let mut answers = Answers::default();
         for (nth, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-            let entry: Entry = serde_json::from_str(line).map_err(|e| blame(nth + 1, e.to_string()))?;
+            let entry: Entry =
+                serde_json::from_str(line).map_err(|e| blame(nth + 1, e.to_string()))?;
             answers.0.entry(entry.schema.clone()).or_default().push(entry);
         }
         Ok(answers)
     }
 
-    /// The answer for a request; an entry that asks for the system message beats one that does not.
-    pub fn find(&self, schema: &str, user: &str, system: &str) -> Option<&Value> {
+    /// The answer for a request, given its messages and the last of the user's; an entry that asks
+    /// for a certain prompt beats one that does not.
+    pub fn find(&self, schema: &str, user: &str, messages: &[&str]) -> Option<&Value> {
         let entries = self.0.get(schema)?;
-        let fits = |entry: &&Entry| {
-            entry.system.as_ref().is_none_or(|part| system.contains(part)) && mentions(user, &entry.part)
+        let prompted = |entry: &&Entry| {
+            let said = |part: &String| messages.iter().any(|text| text.contains(part));
+            entry.prompt.as_ref().is_none_or(said)
         };
-        let mut fitting = entries.iter().filter(fits);
-        let first = fitting.next()?;
-        if first.system.is_some() {
-            return Some(&first.answer);
-        }
-        let special = fitting.find(|entry| entry.system.is_some());
-        Some(&special.unwrap_or(first).answer)
+        let fitting = entries.iter().filter(|entry| mentions(user, &entry.part)).filter(prompted);
+        let best = fitting.reduce(|best, entry| match (&best.prompt, &entry.prompt) {
+            (None, Some(_)) => entry,
+            _ => best,
+        })?;
+        Some(&best.answer)
     }
 }
 

@@ -20,12 +20,15 @@ const PHRASES: [&str; 4] = [
 pub fn answer(answers: &Answers, body: &[u8]) -> Answer {
     let request: Value = match serde_json::from_slice(body) {
         Ok(request) => request,
-        Err(_) => return error(400, "We could not parse the JSON body of your request.", None, None),
+        Err(_) => {
+            return error(400, "We could not parse the JSON body of your request.", None, None);
+        }
     };
     let Some(model) = request["model"].as_str() else {
         return error(400, "you must provide a model parameter", Some("model"), None);
     };
-    let Some(messages) = request["messages"].as_array().filter(|messages| !messages.is_empty()) else {
+    let Some(messages) = request["messages"].as_array().filter(|messages| !messages.is_empty())
+    else {
         let message = "Missing required parameter: 'messages'.";
         return error(400, message, Some("messages"), Some("missing_required_parameter"));
     };
@@ -62,12 +65,12 @@ fn content(
     match format["type"].as_str() {
         Some("json_schema") => {
             let named = &format["json_schema"];
-            let name = named["name"].as_str().ok_or("Missing 'response_format.json_schema.name'.")?;
-            let system = texts.iter().filter(|(role, _)| matches!(*role, "system" | "developer"));
-            let system: Vec<&str> = system.map(|(_, text)| text.as_str()).collect();
+            let name =
+                named["name"].as_str().ok_or("Missing 'response_format.json_schema.name'.")?;
+            let messages: Vec<&str> = texts.iter().map(|(_, text)| text.as_str()).collect();
             let user = texts.iter().rev().find(|(role, _)| *role == "user");
             let user = user.map_or("", |(_, text)| text.as_str());
-            if let Some(written) = answers.find(name, user, &system.join("\n")) {
+            if let Some(written) = answers.find(name, user, &messages) {
                 return Ok((written.to_string(), "authored"));
             }
             let schema = &named["schema"];

@@ -1,9 +1,10 @@
 //! Makes a value that is valid against a JSON Schema.
 
 use super::hints::Hints;
+use super::numbers::{integer, number};
 use super::pattern::matching;
 use crate::dice::Dice;
-use serde_json::{Map, Number, Value, json};
+use serde_json::{Map, Value};
 
 pub struct Maker<'a> {
     root: &'a Value,
@@ -11,6 +12,8 @@ pub struct Maker<'a> {
     hints: Hints<'a>,
     /// The file named last: a function beside it is one of that file's.
     file: Option<String>,
+    /// How many more values may be made.
+    left: usize,
 }
 
 /// From here on only what is required is made, so that recursive schemas end.
@@ -18,14 +21,31 @@ const DEEP: usize = 8;
 /// A schema that requires itself has no finite value; here it gets null.
 const DEEPEST: usize = 48;
 
+/// A schema that requires itself twice over would fill the memory before it is deep.
+const MOST: usize = 50_000;
+
 const WORDS: [&str; 16] = [
-    "cache", "scheduler", "kernel", "crash", "memory", "batch", "tokens", "stride", "loading",
-    "wrong", "missing", "bounds", "check", "buffer", "device", "shape",
+    "cache",
+    "scheduler",
+    "kernel",
+    "crash",
+    "memory",
+    "batch",
+    "tokens",
+    "stride",
+    "loading",
+    "wrong",
+    "missing",
+    "bounds",
+    "check",
+    "buffer",
+    "device",
+    "shape",
 ];
 
 impl<'a> Maker<'a> {
     pub fn new(root: &'a Value, dice: Dice, hints: Hints<'a>) -> Maker<'a> {
-        Maker { root, dice, hints, file: None }
+        Maker { root, dice, hints, file: None, left: MOST }
     }
 
     pub fn make(&mut self, schema: &Value) -> Value {
@@ -33,12 +53,17 @@ impl<'a> Maker<'a> {
     }
 
     fn value(&mut self, schema: &Value, name: &str, depth: usize) -> Value {
-        let Value::Object(keys) = schema else {
-            return if *schema == Value::Bool(true) { self.text(&Map::new(), name) } else { Value::Null };
-        };
-        if depth > DEEPEST {
+        if depth > DEEPEST || self.left == 0 {
             return Value::Null;
         }
+        self.left -= 1;
+        let Value::Object(keys) = schema else {
+            return if *schema == Value::Bool(true) {
+                self.text(&Map::new(), name)
+            } else {
+                Value::Null
+            };
+        };
         if let Some(target) = keys.get("$ref").and_then(Value::as_str) {
             let target = target.strip_prefix('#').and_then(|pointer| self.root.pointer(pointer));
             let mut merged = target.and_then(Value::as_object).cloned().unwrap_or_default();
@@ -48,11 +73,14 @@ impl<'a> Maker<'a> {
         if let Some(value) = keys.get("const") {
             return value.clone();
         }
-        if let Some(options) = keys.get("enum").and_then(Value::as_array).filter(|o| !o.is_empty()) {
+        if let Some(options) = keys.get("enum").and_then(Value::as_array).filter(|o| !o.is_empty())
+        {
             return self.dice.pick(options).clone();
         }
         for choice in ["anyOf", "oneOf"] {
-            if let Some(branches) = keys.get(choice).and_then(Value::as_array).filter(|b| !b.is_empty()) {
+            if let Some(branches) =
+                keys.get(choice).and_then(Value::as_array).filter(|b| !b.is_empty())
+            {
                 let branch = self.branch(branches, depth);
                 let mut merged = without(keys, choice);
                 merge(&mut merged, self.resolved(&branch));
@@ -69,8 +97,8 @@ impl<'a> Maker<'a> {
         match self.kind(keys, depth) {
             "object" => self.object(keys, depth),
             "array" => self.array(keys, name, depth),
-            "integer" => self.integer(keys),
-            "number" => self.number(keys),
+            "integer" => integer(keys, &mut self.dice),
+            "number" => number(keys, &mut self.dice),
             "boolean" => Value::Bool(self.dice.chance(50)),
             "null" => Value::Null,
             _ => self.text(keys, name),
@@ -91,7 +119,9 @@ impl<'a> Maker<'a> {
     fn resolved(&self, schema: &Value) -> Map<String, Value> {
         let mut keys = schema.as_object().cloned().unwrap_or_default();
         for _ in 0..DEEP {
-            let Some(target) = keys.get("$ref").and_then(Value::as_str) else { break };
+            let Some(target) = keys.get("$ref").and_then(Value::as_str) else {
+                break;
+            };
             let target = target.strip_prefix('#').and_then(|pointer| self.root.pointer(pointer));
             let mut merged = target.and_then(Value::as_object).cloned().unwrap_or_default();
             merge(&mut merged, without(&keys, "$ref"));
@@ -115,7 +145,8 @@ impl<'a> Maker<'a> {
             "object"
         } else if has(&["items", "prefixItems", "minItems", "maxItems"]) {
             "array"
-        } else if has(&["minimum", "maximum", "multipleOf", "exclusiveMinimum", "exclusiveMaximum"]) {
+        } else if has(&["minimum", "maximum", "multipleOf", "exclusiveMinimum", "exclusiveMaximum"])
+        {
             "number"
         } else {
             "string"
@@ -123,8 +154,13 @@ impl<'a> Maker<'a> {
     }
 
     fn object(&mut self, keys: &Map<String, Value>, depth: usize) -> Value {
-        let required: Vec<&str> = keys.get("required").and_then(Value::as_array).into_iter().flatten()
-            .filter_map(Value::as_str).collect();
+        let required: Vec<&str> = keys
+            .get("required")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .collect();
         let least = keys.get("minProperties").and_then(Value::as_u64).unwrap_or(0) as usize;
         let most = keys.get("maxProperties").and_then(Value::as_u64).unwrap_or(u64::MAX) as usize;
         let none = Map::new();
@@ -174,7 +210,7 @@ impl<'a> Maker<'a> {
         let mut items: Vec<Value> = Vec::new();
         for nth in 0..length as usize {
             let schema = first.and_then(|first| first.get(nth)).unwrap_or(rest);
-            if *schema == Value::Bool(false) {
+            if *schema == Value::Bool(false) || self.left == 0 {
                 break;
             }
             let mut item = self.value(schema, name, depth + 1);
@@ -189,38 +225,6 @@ impl<'a> Maker<'a> {
             }
         }
         Value::Array(items)
-    }
-
-    fn integer(&mut self, keys: &Map<String, Value>) -> Value {
-        let (low, high) = bounds(keys, 1.0);
-        let low = low.map(f64::ceil).or(high.map(|high| (high - 100.0).floor())).unwrap_or(0.0);
-        let high = high.map_or(low + 100.0, f64::floor);
-        let step = keys.get("multipleOf").and_then(Value::as_f64).filter(|step| *step >= 1.0).unwrap_or(1.0);
-        let first = (low / step).ceil() * step;
-        let steps = ((high - first) / step).floor().clamp(0.0, 1e15) as u64;
-        let value = first + step * self.dice.below(steps + 1) as f64;
-        json!(value as i64)
-    }
-
-    fn number(&mut self, keys: &Map<String, Value>) -> Value {
-        let (low, high) = bounds(keys, 0.0);
-        let open = |key: &str| keys.get(key).and_then(Value::as_f64).is_some();
-        let base = low.or(high.map(|high| high - 1.0)).unwrap_or(0.0);
-        let width = high.map_or(1.0, |high| high - base).max(0.0);
-        if let Some(step) = keys.get("multipleOf").and_then(Value::as_f64).filter(|step| *step > 0.0) {
-            let first = (base / step).ceil() + f64::from(u8::from(open("exclusiveMinimum")));
-            let steps = ((base + width) / step - first).floor().clamp(0.0, 1e9) as u64;
-            let steps = steps - u64::from(open("exclusiveMaximum") && steps > 0);
-            return number((first + self.dice.below(steps + 1) as f64) * step);
-        }
-        // Hundredths, the ends among them where they count.
-        let from = u64::from(open("exclusiveMinimum"));
-        let to = 100 - u64::from(open("exclusiveMaximum"));
-        let share = (from + self.dice.below(to - from + 1)) as f64 / 100.0;
-        let value = base + width * share;
-        let rounded = (value * 100.0).round() / 100.0;
-        let inside = rounded > base && rounded < base + width;
-        number(if inside { rounded } else { value.clamp(base, base + width) })
     }
 
     fn text(&mut self, keys: &Map<String, Value>, name: &str) -> Value {
@@ -241,7 +245,9 @@ impl<'a> Maker<'a> {
         if matches!(name, "file" | "path") {
             self.file = Some(text.clone());
         }
-        let length = |key: &str| keys.get(key).and_then(Value::as_u64).map(|length| length.min(100_000) as usize);
+        let length = |key: &str| {
+            keys.get(key).and_then(Value::as_u64).map(|length| length.min(100_000) as usize)
+        };
         while text.chars().count() < length("minLength").unwrap_or(0) {
             text.push(' ');
             text += *self.dice.pick(&WORDS);
@@ -257,37 +263,31 @@ impl<'a> Maker<'a> {
     }
 
     fn words(&mut self) -> String {
-        let words: Vec<&str> = (0..2 + self.dice.below(4)).map(|_| *self.dice.pick(&WORDS)).collect();
+        let words: Vec<&str> =
+            (0..2 + self.dice.below(4)).map(|_| *self.dice.pick(&WORDS)).collect();
         words.join(" ")
     }
 }
 
-/// The least and the greatest value; `step` is what an exclusive bound keeps away.
-fn bounds(keys: &Map<String, Value>, step: f64) -> (Option<f64>, Option<f64>) {
-    let bound = |key: &str| keys.get(key).and_then(Value::as_f64);
-    let above = bound("exclusiveMinimum").map(|low| if step > 0.0 { (low + step).floor() } else { low });
-    let below = bound("exclusiveMaximum").map(|high| if step > 0.0 { (high - step).ceil() } else { high });
-    let low = bound("minimum").into_iter().chain(above).reduce(f64::max);
-    let high = bound("maximum").into_iter().chain(below).reduce(f64::min);
-    (low, high)
-}
-
-fn number(value: f64) -> Value {
-    Number::from_f64(value).map_or(Value::Null, Value::Number)
-}
-
 fn without(keys: &Map<String, Value>, name: &str) -> Map<String, Value> {
-    keys.iter().filter(|(key, _)| *key != name).map(|(key, value)| (key.clone(), value.clone())).collect()
+    keys.iter()
+        .filter(|(key, _)| *key != name)
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect()
 }
 
 /// Adds the demands of `more`: properties and required names come together, the rest is replaced.
 fn merge(keys: &mut Map<String, Value>, more: Map<String, Value>) {
     for (key, value) in more {
         match (keys.get_mut(&key), value) {
-            (Some(Value::Object(have)), Value::Object(more)) if key == "properties" || key == "$defs" => {
+            (Some(Value::Object(have)), Value::Object(more))
+                if key == "properties" || key == "$defs" =>
+            {
                 have.extend(more);
             }
-            (Some(Value::Array(have)), Value::Array(more)) if key == "required" => have.extend(more),
+            (Some(Value::Array(have)), Value::Array(more)) if key == "required" => {
+                have.extend(more)
+            }
             (Some(have), value) => *have = value,
             (None, value) => {
                 keys.insert(key, value);

@@ -46,9 +46,9 @@ impl<'a> Hints<'a> {
 fn called(code: &str) -> Vec<&str> {
     let names = code.match_indices('(').filter_map(|(at, _)| {
         let before = &code[..at];
-        let start = before.rfind(|c: char| !is_word(c)).map_or(0, |at| {
-            at + before[at..].chars().next().map_or(1, char::len_utf8)
-        });
+        let start = before
+            .rfind(|c: char| !is_word(c))
+            .map_or(0, |at| at + before[at..].chars().next().map_or(1, char::len_utf8));
         Some(&before[start..]).filter(|name| is_name(name))
     });
     let names: Vec<&str> = names.collect();

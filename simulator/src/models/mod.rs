@@ -4,6 +4,7 @@ mod answers;
 mod chat;
 mod conform;
 mod hints;
+mod numbers;
 mod pattern;
 
 use crate::ask::{Answer, Ask};

@@ -13,6 +13,9 @@ pub fn matching(pattern: &str, dice: &mut Dice) -> String {
     Pattern { chars: pattern.chars().peekable(), dice }.alternatives(0)
 }
 
+/// Longer texts are left unfinished: counts of counts would fill the memory.
+const LONGEST: usize = 100_000;
+
 /// Deeper groups are left empty: nobody writes them, and the stack is finite.
 const DEEPEST: usize = 50;
 
@@ -32,7 +35,7 @@ impl Pattern<'_> {
                 '^' | '$' => continue,
                 '(' => {
                     let group = self.group(depth);
-                    for _ in 0..self.count() {
+                    for _ in 0..self.count().min(room(&out, group.len())) {
                         out += &group;
                     }
                     continue;
@@ -121,6 +124,11 @@ impl Pattern<'_> {
         let most: u64 = most.trim().parse().unwrap_or(least + 3).clamp(least, least + 10_000);
         least + self.dice.below(most - least + 1)
     }
+}
+
+/// How many more pieces of a length a text may take.
+fn room(text: &str, piece: usize) -> u64 {
+    (LONGEST.saturating_sub(text.len()) / piece.max(1)) as u64
 }
 
 fn escaped(c: char) -> Vec<char> {

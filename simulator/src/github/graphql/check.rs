@@ -4,7 +4,9 @@ use super::Request;
 use super::execute::constant;
 use super::schema::SCHEMA;
 use graphql_parser::Pos;
-use graphql_parser::query::{Field, Selection, SelectionSet, Type, TypeCondition, Value as Literal};
+use graphql_parser::query::{
+    Field, Selection, SelectionSet, Type, TypeCondition, Value as Literal,
+};
 use serde_json::{Value, json};
 
 /// Deeper queries are refused: fragments that contain themselves would never end.
@@ -52,7 +54,7 @@ impl Check<'_> {
         }));
     }
 
-    fn selections(&mut self, set: &SelectionSet<String>, on: &str) {
+    fn selections(&mut self, set: &SelectionSet<'static, String>, on: &str) {
         if self.path.len() > DEEPEST {
             return self.error(set.span.0, "tooDeep", "Query is too deep".to_owned());
         }
@@ -62,7 +64,12 @@ impl Check<'_> {
                 Selection::InlineFragment(fragment) => {
                     let to = fragment.type_condition.as_ref();
                     let to = to.map_or(on, |TypeCondition::On(name)| name.as_str());
-                    self.fragment(fragment.position, &format!("... on {to}"), to, &fragment.selection_set);
+                    self.fragment(
+                        fragment.position,
+                        &format!("... on {to}"),
+                        to,
+                        &fragment.selection_set,
+                    );
                 }
                 Selection::FragmentSpread(spread) => {
                     let name = spread.fragment_name.as_str();
@@ -82,7 +89,13 @@ impl Check<'_> {
         }
     }
 
-    fn fragment(&mut self, position: Pos, step: &str, to: &str, set: &SelectionSet<String>) {
+    fn fragment(
+        &mut self,
+        position: Pos,
+        step: &str,
+        to: &str,
+        set: &SelectionSet<'static, String>,
+    ) {
         if !SCHEMA.is_composite(to) {
             let message = format!("No such type {to}, so it can't be a fragment condition");
             return self.error(position, "undefinedType", message);
@@ -92,7 +105,7 @@ impl Check<'_> {
         self.path.pop();
     }
 
-    fn field(&mut self, field: &Field<String>, on: &str) {
+    fn field(&mut self, field: &Field<'static, String>, on: &str) {
         let name = field.name.as_str();
         self.path.push(field.alias.as_deref().unwrap_or(name).to_owned());
         for directive in &field.directives {
@@ -107,52 +120,61 @@ impl Check<'_> {
             Some(known) => {
                 for (argument, value) in &field.arguments {
                     if !known.arguments.contains(argument) {
-                        let message = format!("Field '{name}' doesn't accept argument '{argument}'");
+                        let message =
+                            format!("Field '{name}' doesn't accept argument '{argument}'");
                         self.error(field.position, "argumentNotAccepted", message);
                     }
                     self.variables(field.position, value);
                 }
-                let given = |wanted: &&String| field.arguments.iter().any(|(name, _)| name == *wanted);
+                let given =
+                    |wanted: &&String| field.arguments.iter().any(|(name, _)| name == *wanted);
                 let missing = known.required_arguments.iter().filter(|wanted| !given(wanted));
                 let missing: Vec<&str> = missing.map(String::as_str).collect();
                 if !missing.is_empty() {
                     let missing = missing.join(", ");
-                    let message = format!("Field '{name}' is missing required arguments: {missing}");
+                    let message =
+                        format!("Field '{name}' is missing required arguments: {missing}");
                     self.error(field.position, "missingRequiredArguments", message);
                 }
-                let kind = &known.name;
-                match (SCHEMA.is_composite(kind), field.selection_set.items.is_empty()) {
-                    (true, true) => {
-                        let message = format!(
-                            "Field must have selections (field '{name}' returns {kind} but has no \
-                             selections. Did you mean '{name} {{ ... }}'?)"
-                        );
-                        self.error(field.position, "selectionMismatch", message);
-                    }
-                    (false, false) => {
-                        let message = format!(
-                            "Selections can't be made on scalars (field '{name}' returns {kind} but has selections)"
-                        );
-                        self.error(field.position, "selectionMismatch", message);
-                    }
-                    (true, false) => self.selections(&field.selection_set, kind),
-                    (false, true) => {}
-                }
+                self.below(field, &known.name);
             }
         }
         self.path.pop();
     }
 
+    /// The selections of a field whose type is `kind`.
+    fn below(&mut self, field: &Field<'static, String>, kind: &str) {
+        let name = field.name.as_str();
+        let message = match (SCHEMA.is_composite(kind), field.selection_set.items.is_empty()) {
+            (true, false) => return self.selections(&field.selection_set, kind),
+            (false, true) => return,
+            (true, true) => format!(
+                "Field must have selections (field '{name}' returns {kind} but has no selections. \
+                 Did you mean '{name} {{ ... }}'?)"
+            ),
+            (false, false) => format!(
+                "Selections can't be made on scalars (field '{name}' returns {kind} but has \
+                 selections)"
+            ),
+        };
+        self.error(field.position, "selectionMismatch", message);
+    }
+
+    /// Whether the variables in an argument are declared.
     fn variables(&mut self, position: Pos, value: &Literal<String>) {
+        let declared = self.request.declared;
         match value {
-            Literal::Variable(name) => {
-                if !self.request.declared.iter().any(|declared| declared.name == *name) {
-                    let message = format!("Variable ${name} is used by anonymous query but not declared");
-                    self.error(position, "variableNotDefined", message);
-                }
+            Literal::Variable(name) if !declared.iter().any(|known| known.name == *name) => {
+                let message =
+                    format!("Variable ${name} is used by anonymous query but not declared");
+                self.error(position, "variableNotDefined", message);
             }
-            Literal::List(values) => values.iter().for_each(|value| self.variables(position, value)),
-            Literal::Object(values) => values.values().for_each(|value| self.variables(position, value)),
+            Literal::List(values) => {
+                values.iter().for_each(|value| self.variables(position, value));
+            }
+            Literal::Object(values) => {
+                values.values().for_each(|value| self.variables(position, value));
+            }
             _ => {}
         }
     }

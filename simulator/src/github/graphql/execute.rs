@@ -4,7 +4,9 @@ use super::Request;
 use super::objects::{Fail, Found, Object, Resolver};
 use super::schema::SCHEMA;
 use crate::world::World;
-use graphql_parser::query::{Directive, Field, Selection, SelectionSet, TypeCondition, Value as Literal};
+use graphql_parser::query::{
+    Directive, Field, Selection, SelectionSet, TypeCondition, Value as Literal,
+};
 use serde_json::{Map, Value, json};
 
 struct Run<'r> {
@@ -15,7 +17,7 @@ struct Run<'r> {
 }
 
 /// A field of the answer, and everything that the query asks of it (it may be asked twice).
-type Asked<'r> = (&'r str, Vec<&'r Field<'r, String>>);
+type Asked<'r> = (&'r str, Vec<&'r Field<'static, String>>);
 
 pub fn execute(world: &World, request: &Request) -> (Value, Vec<Value>) {
     let resolver = Resolver { world };
@@ -42,7 +44,11 @@ pub fn constant(literal: &Literal<String>, variables: &Map<String, Value>) -> Va
 
 impl<'r> Run<'r> {
     /// The selected fields of `object`; nothing where a field that must not be null is.
-    fn object(&mut self, object: &Object<'r>, sets: &[&'r SelectionSet<'r, String>]) -> Option<Value> {
+    fn object(
+        &mut self,
+        object: &Object<'r>,
+        sets: &[&'r SelectionSet<'static, String>],
+    ) -> Option<Value> {
         let kind = object.kind();
         let mut asked = Vec::new();
         sets.iter().for_each(|set| self.collect(set, &kind, &mut asked));
@@ -62,7 +68,12 @@ impl<'r> Run<'r> {
     }
 
     /// Gathers the fields that a selection set asks of an object of type `kind`.
-    fn collect(&self, set: &'r SelectionSet<'r, String>, kind: &str, asked: &mut Vec<Asked<'r>>) {
+    fn collect(
+        &self,
+        set: &'r SelectionSet<'static, String>,
+        kind: &str,
+        asked: &mut Vec<Asked<'r>>,
+    ) {
         for selection in &set.items {
             match selection {
                 Selection::Field(field) if self.included(&field.directives) => {
@@ -108,7 +119,7 @@ impl<'r> Run<'r> {
         &mut self,
         object: &Object<'r>,
         kind: &str,
-        fields: &[&'r Field<'r, String>],
+        fields: &[&'r Field<'static, String>],
     ) -> Option<Value> {
         let first = fields[0];
         let required = SCHEMA.field(kind, &first.name).is_some_and(|field| field.required);
@@ -119,9 +130,12 @@ impl<'r> Run<'r> {
                 arguments.insert(name.clone(), value);
             }
         }
-        let sets: Vec<&SelectionSet<String>> = fields.iter().map(|field| &field.selection_set).collect();
+        let sets: Vec<&SelectionSet<'static, String>> =
+            fields.iter().map(|field| &field.selection_set).collect();
         let rows = sets.iter().flat_map(|set| &set.items).any(|selection| match selection {
-            Selection::Field(field) => matches!(field.name.as_str(), "nodes" | "edges" | "pageInfo"),
+            Selection::Field(field) => {
+                matches!(field.name.as_str(), "nodes" | "edges" | "pageInfo")
+            }
             _ => false,
         });
         let value = match self.resolver.field(object, &first.name, &arguments, rows) {
@@ -142,7 +156,7 @@ impl<'r> Run<'r> {
     fn list(
         &mut self,
         objects: Vec<Result<Object<'r>, Fail>>,
-        sets: &[&'r SelectionSet<'r, String>],
+        sets: &[&'r SelectionSet<'static, String>],
     ) -> Value {
         let mut list = Vec::new();
         for (nth, object) in objects.into_iter().enumerate() {
@@ -150,7 +164,8 @@ impl<'r> Run<'r> {
             let value = match object {
                 Ok(object) => self.object(&object, sets),
                 Err(fail) => {
-                    let error = json!({"type": fail.kind, "path": self.path, "message": fail.message});
+                    let error =
+                        json!({"type": fail.kind, "path": self.path, "message": fail.message});
                     self.errors.push(error);
                     None
                 }
@@ -161,7 +176,7 @@ impl<'r> Run<'r> {
         Value::Array(list)
     }
 
-    fn fail(&mut self, fail: Fail, field: &Field<String>) {
+    fn fail(&mut self, fail: Fail, field: &Field<'static, String>) {
         let place = json!({"line": field.position.line, "column": field.position.column});
         self.errors.push(json!({
             "type": fail.kind, "path": self.path, "locations": [place], "message": fail.message

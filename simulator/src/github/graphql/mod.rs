@@ -2,23 +2,27 @@
 
 mod check;
 mod execute;
+mod items;
+mod leaves;
 mod objects;
+mod paging;
 mod schema;
 
 use crate::ask::{Answer, Ask};
 use crate::world::World;
 use graphql_parser::query::{
-    Definition, FragmentDefinition, OperationDefinition, SelectionSet, VariableDefinition, parse_query,
+    Definition, FragmentDefinition, OperationDefinition, SelectionSet, VariableDefinition,
+    parse_query,
 };
 use serde_json::{Map, Value, json};
 use std::collections::HashMap;
 
 /// The parts of a document that executing it takes.
 pub struct Request<'a> {
-    selections: &'a SelectionSet<'a, String>,
-    fragments: HashMap<&'a str, &'a FragmentDefinition<'a, String>>,
+    selections: &'a SelectionSet<'static, String>,
+    fragments: HashMap<&'a str, &'a FragmentDefinition<'static, String>>,
     variables: Map<String, Value>,
-    declared: &'a [VariableDefinition<'a, String>],
+    declared: &'a [VariableDefinition<'static, String>],
 }
 
 pub fn answer(world: &World, ask: &Ask) -> Answer {
@@ -26,10 +30,12 @@ pub fn answer(world: &World, ask: &Ask) -> Answer {
         return super::problem(400, "Problems parsing JSON");
     };
     let Some(text) = body["query"].as_str() else {
-        return failed(json!({"message": "A query attribute must be specified and must be a string."}));
+        return failed(
+            json!({"message": "A query attribute must be specified and must be a string."}),
+        );
     };
     let document = match parse_query::<String>(text) {
-        Ok(document) => document,
+        Ok(document) => document.into_static(),
         Err(error) => return failed(json!({"message": format!("Parse error on query: {error}")})),
     };
     let mut fragments = HashMap::new();
@@ -52,7 +58,9 @@ pub fn answer(world: &World, ask: &Ask) -> Answer {
         }
     }
     let (selections, declared): (_, &[_]) = match operation {
-        Some(OperationDefinition::Query(query)) => (&query.selection_set, &query.variable_definitions),
+        Some(OperationDefinition::Query(query)) => {
+            (&query.selection_set, &query.variable_definitions)
+        }
         Some(OperationDefinition::SelectionSet(selections)) => (selections, &[]),
         Some(_) => return failed(json!({"message": "Only queries are simulated"})),
         None => return failed(json!({"message": "No query document supplied"})),

@@ -1,10 +1,9 @@
 //! GitHub's GraphQL objects: what each field of each type is.
 
-use super::super::rest::VIEWER;
-use super::super::{render::user_id, search};
-use crate::diff;
-use crate::item::Item;
-use crate::timeline::{self, Event, Handle, What};
+use super::leaves;
+use super::paging::{self, Paging, cursor};
+use crate::github::{rest::VIEWER, search};
+use crate::timeline::{Event, Handle, What};
 use crate::world::{Repo, World};
 use serde_json::{Map, Value, json};
 use std::rc::Rc;
@@ -30,21 +29,21 @@ pub enum Object<'a> {
 }
 
 pub struct Changed {
-    path: String,
-    additions: u64,
-    deletions: u64,
-    status: &'static str,
+    pub path: String,
+    pub additions: u64,
+    pub deletions: u64,
+    pub status: &'static str,
 }
 
 /// The rows of a connection that were asked for.
 pub struct Rows<'a> {
     /// The type's name without `Connection`.
-    of: &'static str,
-    total: usize,
-    start: usize,
+    pub of: &'static str,
+    pub total: usize,
+    pub start: usize,
     /// How many can be reached by paging: search counts more than it shows.
-    reach: usize,
-    nodes: Vec<Object<'a>>,
+    pub reach: usize,
+    pub nodes: Vec<Object<'a>>,
 }
 
 pub enum Found<'a> {
@@ -59,7 +58,7 @@ pub struct Fail {
 }
 
 type Arguments = Map<String, Value>;
-type Answer<'a> = Result<Found<'a>, Fail>;
+pub type Answer<'a> = Result<Found<'a>, Fail>;
 
 pub struct Resolver<'a> {
     pub world: &'a World,
@@ -71,8 +70,20 @@ impl Object<'_> {
             Object::Query => "Query",
             Object::RateLimit => "RateLimit",
             Object::Repository(_) => "Repository",
-            Object::Item(handle) => if handle.item.is_pull() { "PullRequest" } else { "Issue" },
-            Object::Actor(login) => if login.ends_with("[bot]") { "Bot" } else { "User" },
+            Object::Item(handle) => {
+                if handle.item.is_pull() {
+                    "PullRequest"
+                } else {
+                    "Issue"
+                }
+            }
+            Object::Actor(login) => {
+                if login.ends_with("[bot]") {
+                    "Bot"
+                } else {
+                    "User"
+                }
+            }
             Object::Label(..) => "Label",
             Object::Commit { .. } => "Commit",
             Object::PullCommit(_) => "PullRequestCommit",
@@ -89,7 +100,7 @@ impl Object<'_> {
     }
 }
 
-fn event_kind(what: &What) -> &'static str {
+pub fn event_kind(what: &What) -> &'static str {
     match what {
         What::Labeled(_) => "LabeledEvent",
         What::Commented(_) => "IssueComment",
@@ -102,16 +113,16 @@ fn event_kind(what: &What) -> &'static str {
     }
 }
 
-fn value<'a>(value: impl Into<Value>) -> Answer<'a> {
+pub fn value<'a>(value: impl Into<Value>) -> Answer<'a> {
     Ok(Found::Value(value.into()))
 }
 
-fn maybe<'a>(object: Option<Object<'a>>) -> Answer<'a> {
+pub fn maybe<'a>(object: Option<Object<'a>>) -> Answer<'a> {
     Ok(object.map_or(Found::Value(Value::Null), Found::Object))
 }
 
 /// GitHub forgets who wrote something once the account is gone.
-fn actor<'a>(login: &str) -> Answer<'a> {
+pub fn actor<'a>(login: &str) -> Answer<'a> {
     maybe((login != "ghost").then(|| Object::Actor(login.to_owned())))
 }
 
@@ -121,7 +132,13 @@ fn not_found(message: String) -> Fail {
 
 impl<'a> Resolver<'a> {
     /// The field `name` of `object`; `rows` says whether more than a connection's count is asked.
-    pub fn field(&self, object: &Object<'a>, name: &str, arguments: &Arguments, rows: bool) -> Answer<'a> {
+    pub fn field(
+        &self,
+        object: &Object<'a>,
+        name: &str,
+        arguments: &Arguments,
+        rows: bool,
+    ) -> Answer<'a> {
         let page = Paging { name, arguments, rows };
         match object {
             Object::Query => self.query(&page),
@@ -134,11 +151,13 @@ impl<'a> Resolver<'a> {
             }),
             Object::Repository(repo) => self.repository(repo, &page),
             Object::Item(handle) => self.item(handle, &page),
-            Object::Actor(login) => value(actor_field(login, name)),
+            Object::Actor(login) => value(leaves::user(login, name)),
             Object::Label(repo, label) => value(match name {
                 "id" => json!(format!("LA_kwDO{}", repo.part_id(0, label, 0))),
                 "name" => json!(label),
-                "color" => json!(format!("{:06x}", crate::dice::hash(label.as_bytes()) & 0xFF_FFFF)),
+                "color" => {
+                    json!(format!("{:06x}", crate::dice::hash(label.as_bytes()) & 0xFF_FFFF))
+                }
                 _ => Value::Null,
             }),
             Object::Commit { repo, oid, message } => value(match name {
@@ -162,27 +181,18 @@ impl<'a> Resolver<'a> {
                     status => status.to_uppercase(),
                 }),
             }),
-            Object::Comment(handle, nth) => comment(handle, *nth, name),
-            Object::Review(handle, nth) => review(handle, *nth, &page),
-            Object::LineComment(handle, review, nth) => line_comment(handle, (*review, *nth), name),
-            Object::Event(handle, nth, event) => event_field(handle, *nth, event, &page),
-            Object::Rows(rows) => Ok(rows_field(rows, name)),
+            Object::Comment(handle, nth) => leaves::comment(handle, *nth, name),
+            Object::Review(handle, nth) => leaves::review(handle, *nth, &page),
+            Object::LineComment(handle, review, nth) => {
+                leaves::line_comment(handle, (*review, *nth), name)
+            }
+            Object::Event(handle, nth, event) => leaves::event(handle, *nth, event, name),
+            Object::Rows(rows) => Ok(paging::field(rows, name)),
             Object::Edge(_, place, node) => match name {
                 "cursor" => value(cursor(*place)),
                 _ => Ok(Found::Object((**node).clone())),
             },
-            Object::PageInfo(rows) => {
-                let end = rows.start + rows.nodes.len();
-                let edge = |place: Option<usize>| {
-                    place.filter(|_| !rows.nodes.is_empty()).map_or(Value::Null, |place| json!(cursor(place)))
-                };
-                value(match name {
-                    "hasNextPage" => json!(end < rows.reach),
-                    "hasPreviousPage" => json!(rows.start > 0),
-                    "endCursor" => edge(end.checked_sub(1)),
-                    _ => edge(Some(rows.start)),
-                })
-            }
+            Object::PageInfo(rows) => value(paging::info(rows, name)),
         }
     }
 
@@ -190,14 +200,20 @@ impl<'a> Resolver<'a> {
         match page.name {
             "node" => self.node(page.text("id")).map(Found::Object),
             "nodes" => {
-                let ids = page.arguments.get("ids").and_then(Value::as_array).into_iter().flatten();
-                let nodes = ids.map(|id| self.node(id.as_str().unwrap_or_default()));
+                // One id instead of a list is a list of one.
+                let ids = match page.arguments.get("ids") {
+                    Some(Value::Array(ids)) => ids.as_slice(),
+                    Some(one) => std::slice::from_ref(one),
+                    None => &[],
+                };
+                let nodes = ids.iter().map(|id| self.node(id.as_str().unwrap_or_default()));
                 Ok(Found::List(nodes.collect()))
             }
             "repository" => {
                 let name = format!("{}/{}", page.text("owner"), page.text("name"));
                 let repo = self.world.find(&name).anywhere();
-                let message = || format!("Could not resolve to a Repository with the name '{name}'.");
+                let message =
+                    || format!("Could not resolve to a Repository with the name '{name}'.");
                 let repo = repo.ok_or_else(|| not_found(message()))?;
                 Ok(Found::Object(Object::Repository(repo)))
             }
@@ -248,80 +264,12 @@ impl<'a> Resolver<'a> {
                     "pullRequest" => "a PullRequest",
                     _ => "an issue or pull request",
                 };
-                let message = || format!("Could not resolve to {what} with the number of {number}.");
+                let message =
+                    || format!("Could not resolve to {what} with the number of {number}.");
                 let item = item.ok_or_else(|| not_found(message()))?;
                 Ok(Found::Object(Object::Item(Handle { repo, item })))
             }
             _ => value(false),
         }
-    }
-
-    fn item(&self, handle: &Handle<'a>, page: &Paging) -> Answer<'a> {
-        let Handle { repo, item } = handle;
-        let own = |numbers: &[u64]| -> Vec<Object<'a>> {
-            let items = numbers.iter().filter_map(|number| repo.item(*number));
-            items.map(|item| Object::Item(Handle { repo, item })).collect()
-        };
-        match page.name {
-            "author" => actor(&item.user),
-            "repository" => Ok(Found::Object(Object::Repository(repo))),
-            "mergedBy" if item.merged_at.is_some() => actor(timeline::closed_by(item)),
-            "mergeCommit" if item.merged_at.is_some() => {
-                let oid = repo.commit("merge", item.number);
-                Ok(Found::Object(Object::Commit { repo, oid, message: item.title.clone() }))
-            }
-            "mergedBy" | "mergeCommit" => value(Value::Null),
-            "labels" => {
-                let labels = item.labels.iter().map(|label| Object::Label(repo, label.clone()));
-                page.rows("Label", labels.collect())
-            }
-            "comments" => {
-                let comments = 0..item.comments.len();
-                page.rows("IssueComment", comments.map(|nth| Object::Comment(handle.clone(), nth)).collect())
-            }
-            "reviews" => {
-                let reviews = 0..item.reviews.len();
-                page.rows("PullRequestReview", reviews.map(|nth| Object::Review(handle.clone(), nth)).collect())
-            }
-            "commits" => page.rows("PullRequestCommit", vec![Object::PullCommit(handle.clone())]),
-            "files" => {
-                let files = diff::files(&item.diff).into_iter().map(|file| Changed {
-                    path: file.path.to_owned(),
-                    additions: file.additions,
-                    deletions: file.deletions,
-                    status: file.status,
-                });
-                page.rows("PullRequestChangedFile", files.map(|file| Object::File(Rc::new(file))).collect())
-            }
-            "closingIssuesReferences" => page.rows("Issue", own(&item.closes)),
-            "closedByPullRequestsReferences" => {
-                let all = page.arguments.get("includeClosedPrs") == Some(&Value::Bool(true));
-                let pulls = repo.closers(item.number).into_iter();
-                let pulls = pulls.filter(|pull| all || pull.merged_at.is_some() || !pull.is_closed());
-                page.rows("PullRequest", pulls.map(|item| Object::Item(Handle { repo, item })).collect())
-            }
-            "timelineItems" => self.timeline(handle, page),
-            name => value(plain(repo, item, name)),
-        }
-    }
-
-    fn timeline(&self, handle: &Handle<'a>, page: &Paging) -> Answer<'a> {
-        let wanted = page.arguments.get("itemTypes").and_then(Value::as_array);
-        let since = page.text("since");
-        let events = timeline::events(self.world, handle.repo, &handle.item).into_iter().enumerate();
-        let events = events.filter(|(_, event)| {
-            // A recorded link without its other end cannot be told in GraphQL.
-            let told = !matches!(event.what, What::Connected { source: None });
-            let name = upper(event_kind(&event.what));
-            let asked = wanted.is_none_or(|wanted| wanted.iter().any(|kind| *kind == name));
-            told && asked && *event.at >= *since
-        });
-        let events = events.map(|(nth, event)| match event.what {
-            What::Commented(at) => Object::Comment(handle.clone(), at),
-            What::Reviewed(at) => Object::Review(handle.clone(), at),
-            _ => Object::Event(handle.clone(), nth, Rc::new(event)),
-        });
-        let of = if handle.item.is_pull() { "PullRequestTimelineItems" } else { "IssueTimelineItems" };
-        page.rows(of, events.collect())
     }
 }

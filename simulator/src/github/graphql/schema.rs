@@ -29,13 +29,17 @@ impl Schema {
         // The text is part of this program; a mistake in it shows in the first test.
         let document = parse_schema::<String>(text).expect("github.graphql is a GraphQL schema");
         for definition in document.definitions {
-            let Definition::TypeDefinition(definition) = definition else { continue };
+            let Definition::TypeDefinition(definition) = definition else {
+                continue;
+            };
             match definition {
                 TypeDefinition::Object(object) => {
                     for interface in object.implements_interfaces {
                         schema.interfaces.entry(interface).or_default().push(object.name.clone());
                     }
-                    schema.types.insert(object.name, object.fields.into_iter().map(field).collect());
+                    schema
+                        .types
+                        .insert(object.name, object.fields.into_iter().map(field).collect());
                 }
                 TypeDefinition::Interface(interface) => {
                     let fields = interface.fields.into_iter().map(field).collect();

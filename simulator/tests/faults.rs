@@ -1,0 +1,66 @@
+//! Faults strike as ordered, and everything answered is counted.
+
+mod common;
+use common::Simulator;
+use serde_json::json;
+use std::time::{Duration, Instant};
+
+#[test]
+fn faults_strike_their_share_and_are_counted() {
+    let simulator = Simulator::start(&["--repos", "1"]);
+    let fault =
+        json!({"path": "/github", "status": 502, "share": 0.3, "headers": {"retry-after": "1"}});
+    assert_eq!(simulator.post("/_faults", &fault.to_string()).status, 200);
+    let replies: Vec<_> =
+        (0..100).map(|_| simulator.get("/github/repos/acme/engine-1/issues?per_page=1")).collect();
+    let failed = replies.iter().filter(|reply| reply.status == 502).count();
+    assert!((15..45).contains(&failed), "{failed} of 100");
+    assert!(
+        replies.iter().all(|reply| (reply.status == 502) == reply.header("retry-after").is_some())
+    );
+    simulator.send("DELETE", "/_faults", &[], "");
+    assert_eq!(simulator.get("/github/user").status, 200);
+    assert_eq!(simulator.get("/v1/models").status, 200);
+    assert_eq!(
+        simulator.get("/_stats").json(),
+        json!({
+            "total": 102,
+            "by_endpoint": {"GET /repos/{owner}/{repo}/issues": 100, "GET /user": 1, "GET /v1/models": 1},
+            "by_status": {"200": 102 - failed, "502": failed}
+        })
+    );
+    simulator.send("DELETE", "/_stats", &[], "");
+    assert_eq!(simulator.get("/_stats").json()["total"], 0);
+}
+
+#[test]
+fn a_fault_ends_after_its_times() {
+    let simulator = Simulator::start(&[]);
+    let fault = json!({"path": "/v1", "status": 429, "times": 2, "body": "{}", "delay_ms": 40});
+    simulator.post("/_faults", &fault.to_string());
+    let start = Instant::now();
+    let statuses: Vec<u16> = (0..4).map(|_| simulator.get("/v1/models").status).collect();
+    assert_eq!(statuses, [429, 429, 200, 200]);
+    assert!(start.elapsed() >= Duration::from_millis(80));
+}
+
+#[test]
+fn a_cut_answer_promises_more_than_it_gives() {
+    let simulator = Simulator::start(&[]);
+    let whole = simulator.get("/v1/models").body;
+    simulator.post("/_faults", &json!({"path": "/v1", "cut": true}).to_string());
+    let cut = simulator.get("/v1/models");
+    let length: usize = cut.header("content-length").expect("a length").parse().expect("a number");
+    assert_eq!(length, whole.len());
+    assert_eq!(cut.body, whole[..length / 2]);
+}
+
+#[test]
+fn an_order_that_makes_no_sense_is_refused() {
+    let simulator = Simulator::start(&[]);
+    for order in ["", "{}", "{\"path\": \"/\", \"status\": 7}", "{\"path\": \"/\", \"colour\": 1}"]
+    {
+        assert_eq!(simulator.post("/_faults", order).status, 400, "{order}");
+    }
+    assert_eq!(simulator.post("/_items", "{}").status, 400);
+}

@@ -1,0 +1,117 @@
+//! GraphQL: aliases, fragments, variables, pages, and GitHub's ways to say what is wrong.
+
+mod common;
+use common::{Simulator, file};
+use serde_json::{Value, json};
+
+fn pair(name: &str) -> Simulator {
+    let issue =
+        json!({"repo": "o/n", "number": 1, "title": "broken", "closed_at": "2024-01-03T00:00:00Z"});
+    let pull = json!({
+        "repo": "o/n", "number": 2, "kind": "pull", "title": "mend", "closes": [1], "user": "ada",
+        "created_at": "2024-01-02T00:00:00Z", "merged_at": "2024-01-03T00:00:00Z",
+        "diff": "--- a/x.c\n+++ b/x.c\n@@ -1 +1,2 @@\n-a\n+b\n+c\n"
+    });
+    Simulator::start(&["--data", &file(name, &[issue, pull])])
+}
+
+fn node_id(simulator: &Simulator, number: u64) -> Value {
+    simulator.get(&format!("/github/repos/o/n/issues/{number}")).json()["node_id"].clone()
+}
+
+#[test]
+fn links_are_told_from_both_ends() {
+    let simulator = pair("links.jsonl");
+    let query = "query($issue: ID!, $pull: ID!, $n: Int = 5) {
+        a: node(id: $issue) { __typename ...I }
+        nodes(ids: [$pull, $issue]) { ... on Node { id } ... on PullRequest {
+            state additions deletions changedFiles closingIssuesReferences(first: $n) { nodes { number } }
+        } }
+      }
+      fragment I on Issue {
+        closedByPullRequestsReferences(first: 1) { totalCount nodes { number merged author { login } } }
+        timelineItems(itemTypes: [CLOSED_EVENT, CROSS_REFERENCED_EVENT], first: 9) { nodes {
+          __typename
+          ... on ClosedEvent { closer { __typename ... on PullRequest { number } ... on Commit { oid } } }
+          ... on CrossReferencedEvent { willCloseTarget source { ... on PullRequest { number } } }
+        } }
+      }";
+    let (issue, pull) = (node_id(&simulator, 1), node_id(&simulator, 2));
+    let reply = simulator.graphql(query, json!({"issue": issue, "pull": pull}));
+    assert_eq!(reply.get("errors"), None);
+    let linked = json!({"totalCount": 1, "nodes": [{"number": 2, "merged": true, "author": {"login": "ada"}}]});
+    let timeline = json!({"nodes": [
+        {"__typename": "CrossReferencedEvent", "willCloseTarget": true, "source": {"number": 2}},
+        {"__typename": "ClosedEvent", "closer": {"__typename": "PullRequest", "number": 2}}
+    ]});
+    assert_eq!(
+        reply["data"],
+        json!({
+            "a": {"__typename": "Issue", "closedByPullRequestsReferences": linked, "timelineItems": timeline},
+            "nodes": [
+                {"id": pull, "state": "MERGED", "additions": 2, "deletions": 1, "changedFiles": 1,
+                 "closingIssuesReferences": {"nodes": [{"number": 1}]}},
+                {"id": issue}
+            ]
+        })
+    );
+}
+
+#[test]
+fn an_unknown_node_is_null_beside_the_others() {
+    let simulator = pair("unknown.jsonl");
+    let query = "query($id: ID!) { a: node(id: $id) { id } b: node(id: \"I_none\") { id } }";
+    let id = node_id(&simulator, 1);
+    let reply = simulator.graphql(query, json!({"id": id}));
+    assert_eq!(reply["data"], json!({"a": {"id": id}, "b": null}));
+    let error = &reply["errors"][0];
+    assert_eq!((&error["type"], &error["path"]), (&json!("NOT_FOUND"), &json!(["b"])));
+    assert_eq!(error["message"], "Could not resolve to a node with the global id of 'I_none'.");
+}
+
+#[test]
+fn a_wrong_query_is_refused_as_a_whole() {
+    let simulator = pair("wrong.jsonl");
+    let reply = simulator.graphql(
+        "{repository(owner: \"o\", name: \"n\") {pullRequest(number: 2) {colour}}}",
+        json!({}),
+    );
+    assert_eq!(reply.get("data"), None);
+    assert_eq!(reply["errors"][0]["message"], "Field 'colour' doesn't exist on type 'PullRequest'");
+    let reply = simulator
+        .graphql("{repository(owner: \"o\", name: \"n\") {issues {nodes {id}}}}", json!({}));
+    assert_eq!(reply["errors"][0]["type"], "MISSING_PAGINATION_BOUNDARIES");
+    for text in [
+        "",
+        "{",
+        "{a{b{c",
+        "fragment A on Query {...A} {...A}",
+        "query($a: ID!) {node(id: $a) {id}}",
+    ] {
+        assert!(simulator.graphql(text, json!({}))["errors"].is_array(), "{text}");
+    }
+}
+
+#[test]
+fn cursors_lead_through_every_item_once() {
+    let simulator = Simulator::start(&["--repos", "1", "--items", "60"]);
+    let query = "query($after: String) { repository(owner: \"acme\", name: \"engine-1\") {
+        issues(first: 7, after: $after) { totalCount edges { cursor node { number } } pageInfo { hasNextPage endCursor } }
+        pullRequests { totalCount }
+    } }";
+    let (mut numbers, mut after) = (Vec::new(), Value::Null);
+    let total = loop {
+        let reply = simulator.graphql(query, json!({"after": after}));
+        let issues = &reply["data"]["repository"]["issues"];
+        let edges = issues["edges"].as_array().expect("edges");
+        numbers.extend(edges.iter().filter_map(|edge| edge["node"]["number"].as_u64()));
+        after = issues["pageInfo"]["endCursor"].clone();
+        if issues["pageInfo"]["hasNextPage"] == false {
+            let pulls = reply["data"]["repository"]["pullRequests"]["totalCount"].as_u64();
+            assert_eq!(issues["totalCount"], numbers.len());
+            break numbers.len() as u64 + pulls.expect("a count");
+        }
+    };
+    assert!(numbers.is_sorted_by(|one, other| one < other));
+    assert_eq!(total, 60);
+}

@@ -1,0 +1,35 @@
+//! `flow cassette`
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::style::{Style, count};
+use super::{Exit, Shared};
+use crate::clients::write_cassette;
+use crate::store::Store;
+
+#[derive(Args)]
+pub(super) struct Arguments {
+    /// The file to write
+    to: PathBuf,
+}
+
+pub(super) fn main(arguments: &Arguments, shared: &Shared, style: &Style) -> Exit {
+    let pipeline = match shared.load(style) {
+        Ok(pipeline) => pipeline,
+        Err(exit) => return exit,
+    };
+    let written =
+        Store::open(&pipeline.cache()).and_then(|store| write_cassette(&store, &arguments.to));
+    match written {
+        Ok(calls) => {
+            style.say(&format!("{} written to {}", count(calls, "call"), arguments.to.display()));
+            Exit::Done
+        }
+        Err(error) => {
+            style.error(&format!("{} cannot be written: {error}", arguments.to.display()));
+            Exit::Incomplete
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! The command line: one file a subcommand, and what they share.
+
+mod cassette;
+mod check;
+mod graph;
+mod progress;
+mod run;
+mod schema;
+mod style;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{ArgAction, Args, Parser, Subcommand};
+
+use crate::pipeline::{LoadOptions, Pipeline};
+use style::Style;
+
+/// How a command ended; its number is the process's exit code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// All is up to date, or what was asked is done.
+    Done = 0,
+    /// Rows or stages failed.
+    Incomplete = 1,
+    /// The manifest, a file that it names, or the command line is wrong.
+    Wrong = 2,
+    /// A fault of ours.
+    Fault = 70,
+    /// Ended by Ctrl-C.
+    Interrupted = 130,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> ExitCode {
+        ExitCode::from(exit as u8)
+    }
+}
+
+/// `make` for studies that read GitHub and ask language models.
+#[derive(Parser)]
+#[command(name = "flow", version, arg_required_else_help = true)]
+struct Cli {
+    #[command(flatten)]
+    shared: Shared,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What every command takes.
+#[derive(Args)]
+struct Shared {
+    /// Use the settings of `[profiles.NAME]`
+    #[arg(long, global = true, value_name = "NAME")]
+    profile: Option<String>,
+    /// Say nothing but errors
+    #[arg(short, long, global = true)]
+    quiet: bool,
+    /// Say more (-v: what is done, -vv: what is sent)
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    verbose: u8,
+    /// The manifest
+    #[arg(short, long, global = true, value_name = "FILE", default_value = "pipeline.toml")]
+    file: PathBuf,
+    /// Work as if started in FOLDER
+    #[arg(short = 'C', long = "directory", global = true, value_name = "FOLDER")]
+    folder: Option<PathBuf>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Bring the outputs up to date
+    Run(run::Arguments),
+    /// Find every mistake that can be known without a call or a program run
+    Check(check::Arguments),
+    /// Show what depends on what
+    Graph(graph::Arguments),
+    /// Write every stored call to a file that a profile's `cassette` can name
+    Cassette(cassette::Arguments),
+    /// Print the JSON Schema of the manifest, for editors
+    Schema(schema::Arguments),
+}
+
+impl Shared {
+    /// Reads the pipeline; its mistakes go to stderr.
+    fn load(&self, style: &Style) -> Result<Pipeline, Exit> {
+        let options = LoadOptions {
+            folder: self.folder.clone().unwrap_or_default(),
+            file: self.file.clone(),
+            profile: self.profile.clone(),
+        };
+        Pipeline::load(&options).map_err(|problems| {
+            style.error_text(&problems.render(style.color));
+            Exit::Wrong
+        })
+    }
+}
+
+/// The whole program.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let style = Style::new(cli.shared.quiet);
+    start_log(cli.shared.verbose);
+    let work = std::panic::AssertUnwindSafe(|| match &cli.command {
+        Command::Run(arguments) => run::main(arguments, &cli.shared, &style),
+        Command::Check(arguments) => check::main(arguments, &cli.shared, &style),
+        Command::Graph(arguments) => graph::main(arguments, &cli.shared, &style),
+        Command::Cassette(arguments) => cassette::main(arguments, &cli.shared, &style),
+        Command::Schema(arguments) => schema::main(arguments, &style),
+    });
+    let exit = std::panic::catch_unwind(work).unwrap_or_else(|_| {
+        style.error("this is a fault of flow itself; what was stored is kept, run again to go on");
+        Exit::Fault
+    });
+    exit.into()
+}
+
+/// Logs go to stderr; `FLOW_LOG` chooses in detail what (`flow=trace`).
+fn start_log(verbose: u8) {
+    use tracing_subscriber::EnvFilter;
+    let level = match verbose {
+        0 => "warn",
+        1 => "info",
+        _ => "flow=debug",
+    };
+    let filter = EnvFilter::try_from_env("FLOW_LOG").unwrap_or_else(|_| EnvFilter::new(level));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .init();
+}

@@ -1,0 +1,108 @@
+//! What is shown while a run goes on: a line a running stage on a terminal, plain lines elsewhere.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::style::Style;
+use crate::engine::Event;
+use crate::manifest::clean;
+
+/// Reads the events of a run. Clones share what is shown.
+#[derive(Clone)]
+pub(super) struct Progress {
+    quiet: bool,
+    terminal: bool,
+    shown: Arc<Shown>,
+}
+
+struct Shown {
+    bars: MultiProgress,
+    stages: Mutex<HashMap<String, ProgressBar>>,
+}
+
+impl Progress {
+    pub fn new(style: &Style) -> Progress {
+        let hidden = style.quiet || !style.terminal;
+        // At most ten times a second: drawing must not cost what it measures.
+        let target = match hidden {
+            true => ProgressDrawTarget::hidden(),
+            false => ProgressDrawTarget::stderr_with_hz(10),
+        };
+        let bars = MultiProgress::with_draw_target(target);
+        let shown = Shown { bars, stages: Mutex::default() };
+        Progress { quiet: style.quiet, terminal: style.terminal, shown: Arc::new(shown) }
+    }
+
+    pub fn see(&self, event: Event) {
+        match event {
+            Event::StageStarted { stage, rows } => self.start(stage, rows),
+            Event::RowDone { stage, .. } => self.step(&stage),
+            Event::RowFailed { stage, key, reason } => {
+                tracing::info!(stage, key = clean(&key), reason = clean(&reason), "row failed");
+                self.step(&stage);
+            }
+            Event::Waiting { server, why, wait } => {
+                let seconds = wait.as_secs_f64().ceil();
+                self.line(&format!("{server}: waiting {seconds} s ({})", clean(&why)));
+            }
+            Event::Note { stage, text } => self.line(&format!("{stage}: {}", clean(&text))),
+            Event::StageEnded(summary) => {
+                let bar = self.stages().remove(&summary.name);
+                if let Some(bar) = bar {
+                    bar.finish_and_clear();
+                }
+            }
+        }
+    }
+
+    /// A line above the bars.
+    pub fn line(&self, text: &str) {
+        if self.quiet {
+            return;
+        }
+        match self.terminal {
+            // A terminal that is gone cannot be told, and nobody is there to tell.
+            true => drop(self.shown.bars.println(text)),
+            false => {
+                use std::io::Write;
+                let _ = writeln!(std::io::stderr(), "{text}");
+            }
+        }
+    }
+
+    pub fn end(&self) {
+        for (_, bar) in self.stages().drain() {
+            bar.finish_and_clear();
+        }
+    }
+
+    fn start(&self, stage: String, rows: Option<u64>) {
+        let template = match rows {
+            Some(_) => "  {prefix:<24} {bar:24} {pos}/{len} {per_sec} {eta}",
+            None => "  {prefix:<24} {spinner} {elapsed}",
+        };
+        let style = ProgressStyle::with_template(template).expect("the templates are well formed");
+        let bar = match rows {
+            Some(rows) => ProgressBar::new(rows),
+            None => ProgressBar::new_spinner(),
+        };
+        let bar = self.shown.bars.add(bar.with_style(style).with_prefix(stage.clone()));
+        if self.terminal && !self.quiet {
+            bar.enable_steady_tick(Duration::from_millis(200));
+        }
+        self.stages().insert(stage, bar);
+    }
+
+    fn step(&self, stage: &str) {
+        if let Some(bar) = self.stages().get(stage) {
+            bar.inc(1);
+        }
+    }
+
+    fn stages(&self) -> std::sync::MutexGuard<'_, HashMap<String, ProgressBar>> {
+        self.shown.stages.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}

@@ -1,0 +1,189 @@
+//! `flow run`
+
+use std::sync::Arc;
+
+use clap::Args;
+
+use super::progress::Progress;
+use super::style::{BOLD, DIM, GREEN, RED, Style, YELLOW, count, grouped};
+use super::{Exit, Shared};
+use crate::engine::{RunError, RunHandle, RunOptions, StageState, StageSummary, Summary, run};
+use crate::manifest::clean;
+use crate::pipeline::Pipeline;
+
+#[derive(Args)]
+pub(super) struct Arguments {
+    /// Print what was done as one JSON object on stdout
+    #[arg(long)]
+    json: bool,
+    /// Make no call: what is not recorded is an error that names it
+    #[arg(long)]
+    offline: bool,
+}
+
+pub(super) fn main(arguments: &Arguments, shared: &Shared, style: &Style) -> Exit {
+    let pipeline = match shared.load(style) {
+        Ok(pipeline) => Arc::new(pipeline),
+        Err(exit) => return exit,
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            style.error(&format!("no threads to run on: {error}"));
+            return Exit::Fault;
+        }
+    };
+    let options = RunOptions { offline: arguments.offline };
+    let progress = Progress::new(style);
+    let watch = progress.clone();
+    let result = runtime.block_on(run(
+        pipeline.clone(),
+        &options,
+        move |event| watch.see(event),
+        |handle| listen(handle, progress.clone()),
+    ));
+    progress.end();
+    // A program or a query that does not end by itself is not waited for.
+    runtime.shutdown_background();
+    let summary = match result {
+        Ok(summary) => summary,
+        Err(error) => return refused(&error, style),
+    };
+    if arguments.json {
+        let text = serde_json::to_string(&summary).expect("summaries always serialize");
+        style.result(&format!("{text}\n"));
+    }
+    tell(&pipeline, &summary, style);
+    match (summary.interrupted, summary.is_complete()) {
+        (true, _) => Exit::Interrupted,
+        (false, true) => Exit::Done,
+        (false, false) => Exit::Incomplete,
+    }
+}
+
+/// The first Ctrl-C lets what is under way land; the second ends the process. Either way every
+/// answer that came is stored.
+fn listen(handle: RunHandle, progress: Progress) {
+    tokio::spawn(async move {
+        if tokio::signal::ctrl_c().await.is_ok() {
+            progress
+                .line("stopping: no new calls; those under way are awaited (again to stop now)");
+            handle.interrupt();
+        }
+        if tokio::signal::ctrl_c().await.is_ok() {
+            std::process::exit(Exit::Interrupted as i32);
+        }
+    });
+}
+
+fn refused(error: &RunError, style: &Style) -> Exit {
+    match error {
+        RunError::Secrets { missing } => {
+            for line in missing {
+                style.error(line);
+            }
+            style.say(
+                "help: set it, or run without: `--offline` uses what is recorded, \
+                 `--profile sample` runs the sample",
+            );
+            Exit::Wrong
+        }
+        RunError::Cassette(_) => {
+            style.error(&error.to_string());
+            Exit::Wrong
+        }
+        _ => {
+            style.error(&error.to_string());
+            Exit::Incomplete
+        }
+    }
+}
+
+fn tell(pipeline: &Pipeline, summary: &Summary, style: &Style) {
+    let width = summary.stages.iter().map(|stage| stage.name.chars().count()).max().unwrap_or(0);
+    for stage in &summary.stages {
+        style.say(&stage_line(stage, width, style));
+    }
+    for stage in &summary.stages {
+        if let Some(file) = &stage.failed_file {
+            let failed = count(stage.failed_rows, "row");
+            style.say(&format!("{failed} of `{}` failed: see {file}", stage.name));
+        }
+    }
+    let ended = match (summary.interrupted, summary.is_complete()) {
+        (true, _) => style.paint("interrupted", YELLOW),
+        (false, true) => style.paint("up to date", GREEN),
+        (false, false) => style.paint("incomplete", RED),
+    };
+    let mut line = format!(
+        "{ended} in {:.1} s: {} made, {} answered from what is recorded",
+        summary.seconds,
+        count(summary.calls, "call"),
+        grouped(summary.calls_cached),
+    );
+    if summary.tokens_in + summary.tokens_out > 0 {
+        line.push_str(&format!(
+            ", {} tokens in, {} out",
+            grouped(summary.tokens_in),
+            grouped(summary.tokens_out)
+        ));
+    }
+    if summary.cost_usd > 0.0 {
+        line.push_str(&format!(", ${:.4}", summary.cost_usd));
+    }
+    style.say(&line);
+    if summary.interrupted {
+        style.say("what was answered is stored; run again to go on");
+    } else {
+        where_to_look(pipeline, style);
+    }
+}
+
+fn stage_line(stage: &StageSummary, width: usize, style: &Style) -> String {
+    let color = match stage.state {
+        StageState::UpToDate => DIM,
+        StageState::Ran | StageState::Restored => GREEN,
+        StageState::Incomplete => YELLOW,
+        StageState::Failed | StageState::Skipped => RED,
+    };
+    let state = style.paint(&format!("{:<10}", stage.state.as_str()), color);
+    let mut line = format!("  {:<width$}  {state}  {:>12}", stage.name, count(stage.rows, "row"));
+    let mut details = Vec::new();
+    if stage.rows_run > 0 && stage.rows_memo > 0 {
+        details.push(format!(
+            "{} run, {} known",
+            grouped(stage.rows_run),
+            grouped(stage.rows_memo)
+        ));
+    }
+    if stage.calls > 0 {
+        details.push(count(stage.calls, "call"));
+    }
+    if stage.calls_cached > 0 {
+        details.push(format!("{} recorded", grouped(stage.calls_cached)));
+    }
+    if stage.failed_rows > 0 {
+        details.push(format!("{} failed", grouped(stage.failed_rows)));
+    }
+    if let Some(reason) = &stage.reason {
+        details.push(clean(reason));
+    }
+    if !details.is_empty() {
+        line.push_str(&format!("  {}", details.join(", ")));
+    }
+    line
+}
+
+/// The outputs of the stages that nothing reads: what the study is for.
+fn where_to_look(pipeline: &Pipeline, style: &Style) {
+    let graph = &pipeline.graph;
+    let last = pipeline.stages.iter().filter(|stage| {
+        graph.index(&stage.name).is_some_and(|index| graph.readers(index).is_empty())
+    });
+    let mut outputs: Vec<&str> =
+        last.flat_map(|stage| &stage.outputs).map(String::as_str).collect();
+    outputs.retain(|output| pipeline.project.root.join(output).is_file());
+    if !outputs.is_empty() {
+        style.say(&format!("{} {}", style.paint("look at:", BOLD), outputs.join("\n         ")));
+    }
+}

@@ -1,0 +1,82 @@
+//! What a terminal is told, and how: errors and progress on stderr, results on stdout, nothing from
+//! outside obeyed as a control sequence.
+
+use std::io::{IsTerminal, Write};
+
+use crate::manifest::clean;
+
+/// What the terminal can show and the user wants to see.
+pub(super) struct Style {
+    pub quiet: bool,
+    pub color: bool,
+    pub terminal: bool,
+}
+
+impl Style {
+    pub fn new(quiet: bool) -> Style {
+        let terminal = std::io::stderr().is_terminal();
+        let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+        Style { quiet, color: terminal && !unwanted && !dumb, terminal: terminal && !dumb }
+    }
+
+    /// A line for people.
+    pub fn say(&self, text: &str) {
+        if !self.quiet {
+            print(&mut std::io::stderr(), &format!("{text}\n"));
+        }
+    }
+
+    /// `error: ...`
+    pub fn error(&self, text: &str) {
+        let head = self.paint("error", RED);
+        print(&mut std::io::stderr(), &format!("{head}: {}\n", clean(text)));
+    }
+
+    /// Errors that are laid out already.
+    pub fn error_text(&self, text: &str) {
+        print(&mut std::io::stderr(), &format!("{text}\n"));
+    }
+
+    /// The result of a command.
+    pub fn result(&self, text: &str) {
+        print(&mut std::io::stdout(), text);
+    }
+
+    pub fn paint(&self, text: &str, color: &str) -> String {
+        match self.color {
+            true => format!("\x1b[{color}m{text}\x1b[0m"),
+            false => text.to_owned(),
+        }
+    }
+}
+
+pub(super) const RED: &str = "1;31";
+pub(super) const GREEN: &str = "32";
+pub(super) const YELLOW: &str = "33";
+pub(super) const DIM: &str = "2";
+pub(super) const BOLD: &str = "1";
+
+/// A reader that has gone (`flow graph | head`) is no fault.
+fn print(to: &mut impl Write, text: &str) {
+    let _ = to.write_all(text.as_bytes());
+    let _ = to.flush();
+}
+
+/// `1 row`, `2 rows`, `12,345 rows`.
+pub(super) fn count(number: u64, word: &str) -> String {
+    format!("{} {word}{}", grouped(number), if number == 1 { "" } else { "s" })
+}
+
+/// `12,345`
+pub(super) fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}

@@ -1,0 +1,108 @@
+//! What is seen of a run. Progress, logs, the run's record and the tests all read this one stream.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// How a stage ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StageState {
+    /// Nothing it depends on has changed; nothing ran.
+    UpToDate,
+    /// Its table was made before, under what it depends on now; nothing ran.
+    Restored,
+    /// It ran, and every row has its result.
+    Ran,
+    /// Rows of it, or of what it reads, have no result.
+    Incomplete,
+    /// It has no table.
+    Failed,
+    /// What it reads has no table.
+    Skipped,
+}
+
+impl StageState {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            StageState::UpToDate => "up to date",
+            StageState::Restored => "restored",
+            StageState::Ran => "ran",
+            StageState::Incomplete => "incomplete",
+            StageState::Failed => "failed",
+            StageState::Skipped => "skipped",
+        }
+    }
+}
+
+/// A stage's part of a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StageSummary {
+    pub name: String,
+    pub state: StageState,
+    /// Rows of its table.
+    pub rows: u64,
+    /// Input rows whose results were made in this run; for a whole-table stage, its rows.
+    pub rows_run: u64,
+    /// Input rows whose results were known.
+    pub rows_memo: u64,
+    /// Requests sent.
+    pub calls: u64,
+    /// Requests that were answered by what is recorded.
+    pub calls_cached: u64,
+    pub failed_rows: u64,
+    pub seconds: f64,
+    #[serde(skip)]
+    pub tokens_in: u64,
+    #[serde(skip)]
+    pub tokens_out: u64,
+    #[serde(skip)]
+    pub cost_usd: f64,
+    /// Why it failed or was skipped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Where its failed rows are told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failed_file: Option<String>,
+}
+
+/// A whole run.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Summary {
+    /// In the order of the manifest.
+    pub stages: Vec<StageSummary>,
+    pub calls: u64,
+    pub calls_cached: u64,
+    /// Tokens paid for in this run.
+    pub tokens_in: u64,
+    pub tokens_out: u64,
+    pub cost_usd: f64,
+    pub seconds: f64,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub interrupted: bool,
+}
+
+impl Summary {
+    /// Whether every stage has its whole table.
+    pub fn is_complete(&self) -> bool {
+        use StageState::*;
+        self.stages.iter().all(|stage| matches!(stage.state, UpToDate | Restored | Ran))
+    }
+}
+
+/// Something that happened.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// A stage begins to work; `rows` go in, where that is known.
+    StageStarted { stage: String, rows: Option<u64> },
+    /// A row of a row stage has its result; `known` if it was there before.
+    RowDone { stage: String, known: bool },
+    /// A row of a row stage has none.
+    RowFailed { stage: String, key: String, reason: String },
+    /// A server asked to wait.
+    Waiting { server: String, why: String, wait: Duration },
+    /// Worth saying, stops nothing.
+    Note { stage: String, text: String },
+    /// A stage has ended, however it did.
+    StageEnded(StageSummary),
+}

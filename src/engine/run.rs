@@ -1,0 +1,513 @@
+//! A run: every stage waits for what it reads, decides whether it has anything to do, does it, and
+//! writes its outputs. Stages that do not depend on each other work side by side.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use thiserror::Error;
+use tokio::sync::watch;
+
+use super::event::{Event, StageState, StageSummary, Summary};
+use super::fingerprint::{definition, explain, fingerprint};
+use super::outputs::{Placed, place, place_failed};
+use super::rows::{RowWatch, RowsDone, run_rows};
+use crate::clients::{CallError, Cassette, Tally, Transport, Wait};
+use crate::pipeline::{InputRef, Pipeline, Stage};
+use crate::stages::{Input, RowError, Sink, StageError, Work, World};
+use crate::store::{Artifact, FileState, Lock, StageRecord, Store, StoreError, StoredTable};
+use crate::table::{Digest, Row, read_rows};
+
+/// How to run.
+#[derive(Clone, Debug, Default)]
+pub struct RunOptions {
+    /// Make no call: what is not recorded fails.
+    pub offline: bool,
+}
+
+/// A run that could not begin.
+#[derive(Debug, Error)]
+pub enum RunError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("{0}")]
+    Cassette(String),
+    /// Keys that calls need are not set.
+    #[error("{}", missing.join("\n"))]
+    Secrets { missing: Vec<String> },
+    #[error(transparent)]
+    Call(#[from] CallError),
+}
+
+type Observer = Arc<dyn Fn(Event) + Send + Sync>;
+
+/// Stops a run from outside.
+#[derive(Clone)]
+pub struct RunHandle {
+    transport: Arc<Transport>,
+}
+
+impl RunHandle {
+    /// From now on nothing new is asked; what is under way lands and is stored.
+    pub fn interrupt(&self) {
+        self.transport.interrupt();
+    }
+}
+
+/// What a stage leaves for those that read it.
+#[derive(Clone)]
+enum Left {
+    /// Still at work.
+    Nothing,
+    Table {
+        artifact: Box<Artifact>,
+        complete: bool,
+    },
+    /// There is none.
+    NoTable,
+}
+
+struct Run {
+    pipeline: Arc<Pipeline>,
+    store: Store,
+    transport: Arc<Transport>,
+    observer: Observer,
+}
+
+/// Brings `pipeline` up to date. `observer` sees every event; `begun` is handed the means to stop.
+pub async fn run(
+    pipeline: Arc<Pipeline>,
+    options: &RunOptions,
+    observer: impl Fn(Event) + Send + Sync + 'static,
+    begun: impl FnOnce(RunHandle),
+) -> Result<Summary, RunError> {
+    let start = Instant::now();
+    let observer: Observer = Arc::new(observer);
+    let _lock = Lock::take(&pipeline.cache())?;
+    let store = Store::open(&pipeline.cache())?;
+    let offline = options.offline || pipeline.profile.offline;
+    if !offline {
+        require_secrets(&pipeline, &store)?;
+    }
+    let cassette = match &pipeline.profile.cassette {
+        None => None,
+        Some(path) => Some(Cassette::open(path).map_err(RunError::Cassette)?),
+    };
+    let on_wait = {
+        let observer = observer.clone();
+        move |Wait { server, why, wait }| observer(Event::Waiting { server, why, wait })
+    };
+    let transport = Arc::new(Transport::new(store.clone(), cassette, offline, on_wait)?);
+    begun(RunHandle { transport: transport.clone() });
+    let run = Arc::new(Run { pipeline, store, transport, observer });
+
+    let (senders, receivers): (Vec<_>, Vec<_>) =
+        run.pipeline.stages.iter().map(|_| watch::channel(Left::Nothing)).unzip();
+    let tasks: Vec<_> = senders
+        .into_iter()
+        .enumerate()
+        .map(|(at, left)| {
+            let (run, receivers) = (run.clone(), receivers.clone());
+            tokio::spawn(async move {
+                let stage = &run.pipeline.stages[at];
+                let inputs = run.await_inputs(stage, &receivers).await;
+                let (summary, result) = run.stage(stage, inputs).await;
+                (run.observer)(Event::StageEnded(summary.clone()));
+                left.send_replace(result);
+                summary
+            })
+        })
+        .collect();
+    let mut summary = Summary::default();
+    for task in tasks {
+        match task.await {
+            Ok(stage) => summary.stages.push(stage),
+            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+        }
+    }
+    for stage in &summary.stages {
+        summary.calls += stage.calls;
+        summary.calls_cached += stage.calls_cached;
+        summary.tokens_in += stage.tokens_in;
+        summary.tokens_out += stage.tokens_out;
+        summary.cost_usd += stage.cost_usd;
+    }
+    summary.interrupted = run.transport.is_interrupted();
+    summary.seconds = seconds(start);
+    let record = serde_json::to_string(&summary).expect("summaries always serialize");
+    run.store.put_run(record).await?;
+    run.store.sync()?;
+    Ok(summary)
+}
+
+/// Keys are looked for before anything runs, for the stages that are not known to be up to date.
+fn require_secrets(pipeline: &Pipeline, store: &Store) -> Result<(), RunError> {
+    let settled = settled(pipeline, store)?;
+    let mut missing: BTreeMap<(String, String), Vec<&str>> = BTreeMap::new();
+    for (stage, settled) in pipeline.stages.iter().zip(settled) {
+        for secret in stage.compiled.secrets.iter().filter(|_| settled.is_none()) {
+            if std::env::var(&secret.variable).is_err() {
+                let key = (secret.variable.clone(), secret.of.clone());
+                missing.entry(key).or_default().push(&stage.name);
+            }
+        }
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let line = |((variable, of), stages): (&(String, String), &Vec<&str>)| {
+        let plural = if stages.len() == 1 { "stage" } else { "stages" };
+        format!(
+            "the environment variable {variable} is not set; {of} needs it, for {plural} {}",
+            stages.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+        )
+    };
+    Err(RunError::Secrets { missing: missing.iter().map(line).collect() })
+}
+
+/// For each stage, the artifact that it is known to have before anything runs.
+fn settled(pipeline: &Pipeline, store: &Store) -> Result<Vec<Option<Digest>>, StoreError> {
+    let mut known: Vec<Option<Option<Digest>>> = vec![None; pipeline.stages.len()];
+    fn settle(
+        at: usize,
+        pipeline: &Pipeline,
+        store: &Store,
+        known: &mut Vec<Option<Option<Digest>>>,
+    ) -> Result<Option<Digest>, StoreError> {
+        if let Some(found) = known[at] {
+            return Ok(found);
+        }
+        let stage = &pipeline.stages[at];
+        let mut inputs = Vec::new();
+        for input in &stage.inputs {
+            let digest = match input {
+                InputRef::Stage(index) => settle(*index, pipeline, store, known)?,
+                InputRef::Table(index) => {
+                    Some(keep_rows(store, &pipeline.tables[*index].rows)?.digest())
+                }
+                InputRef::File(path) => {
+                    let full = pipeline.project.root.join(path);
+                    let state = FileState::of(&full).ok();
+                    match state {
+                        None => None,
+                        Some(state) => store.noted(&input_note(path), state)?,
+                    }
+                }
+            };
+            inputs.push(digest);
+        }
+        let inputs: Option<Vec<Digest>> = inputs.into_iter().collect();
+        let found = match inputs {
+            None => None,
+            Some(inputs) => store.table(fingerprint(pipeline, stage, &inputs))?,
+        };
+        known[at] = Some(found.map(|table| table.artifact));
+        Ok(known[at].flatten())
+    }
+    for at in 0..pipeline.stages.len() {
+        settle(at, pipeline, store, &mut known)?;
+    }
+    Ok(known.into_iter().map(Option::flatten).collect())
+}
+
+/// Inputs are noted apart from outputs: one file may be both, in two pipelines of a folder.
+fn input_note(path: &str) -> String {
+    format!("input {path}")
+}
+
+fn keep_rows(store: &Store, rows: &[Row]) -> Result<Artifact, StoreError> {
+    let mut writer = store.write_artifact();
+    rows.iter().try_for_each(|row| writer.push(row))?;
+    writer.finish()
+}
+
+/// How a stage came to its table.
+struct Made {
+    artifact: Artifact,
+    state: StageState,
+    rows_run: u64,
+    rows_memo: u64,
+    failed: Vec<Row>,
+}
+
+impl Run {
+    async fn await_inputs(
+        &self,
+        stage: &Stage,
+        receivers: &[watch::Receiver<Left>],
+    ) -> Result<(Vec<Input>, bool), String> {
+        let mut inputs = Vec::new();
+        let mut complete = true;
+        for input in &stage.inputs {
+            let name = self.pipeline.input_name(input).to_owned();
+            let artifact = match input {
+                InputRef::Stage(index) => {
+                    let mut receiver = receivers[*index].clone();
+                    let left = receiver
+                        .wait_for(|left| !matches!(left, Left::Nothing))
+                        .await
+                        .map(|left| left.clone());
+                    match left {
+                        Ok(Left::Table { artifact, complete: whole }) => {
+                            complete &= whole;
+                            *artifact
+                        }
+                        _ => return Err(format!("`{name}` has no table")),
+                    }
+                }
+                InputRef::Table(index) => {
+                    keep_rows(&self.store, &self.pipeline.tables[*index].rows)
+                        .map_err(|error| error.to_string())?
+                }
+                InputRef::File(path) => self.file(path).await.map_err(|error| error.to_string())?,
+            };
+            inputs.push(Input { name, artifact });
+        }
+        Ok((inputs, complete))
+    }
+
+    /// A file that people wrote, as a table; read again only where the file has been touched.
+    async fn file(&self, path: &str) -> Result<Artifact, StageError> {
+        let full = self.pipeline.project.root.join(path);
+        let state = FileState::of(&full)?;
+        let note = input_note(path);
+        if let Some(digest) = self.store.noted(&note, state)?
+            && let Some(artifact) = self.store.artifact(digest)?
+        {
+            return Ok(artifact);
+        }
+        let rows = read_rows(&full)
+            .map_err(|error| StageError::Failed(format!("the input `{path}` {error}")))?;
+        let artifact = keep_rows(&self.store, &rows)?;
+        self.store.note(&note, state, artifact.digest()).await?;
+        Ok(artifact)
+    }
+
+    async fn stage(
+        &self,
+        stage: &Stage,
+        inputs: Result<(Vec<Input>, bool), String>,
+    ) -> (StageSummary, Left) {
+        let start = Instant::now();
+        let tally = Arc::new(Tally::default());
+        let mut summary = StageSummary {
+            name: stage.name.clone(),
+            state: StageState::Skipped,
+            rows: 0,
+            rows_run: 0,
+            rows_memo: 0,
+            calls: 0,
+            calls_cached: 0,
+            failed_rows: 0,
+            seconds: 0.0,
+            tokens_in: 0,
+            tokens_out: 0,
+            cost_usd: 0.0,
+            reason: None,
+            failed_file: None,
+        };
+        let left = match inputs {
+            Err(why) => {
+                summary.reason = Some(why);
+                Left::NoTable
+            }
+            Ok((inputs, whole)) => match self.bring(stage, inputs, whole, &tally).await {
+                Ok(made) => {
+                    summary.state = made.state;
+                    summary.rows = made.artifact.rows;
+                    summary.rows_run = made.rows_run;
+                    summary.rows_memo = made.rows_memo;
+                    summary.failed_rows = made.failed.len() as u64;
+                    if !made.failed.is_empty() {
+                        summary.failed_file = Some(self.failed_path(stage));
+                    } else if made.state == StageState::Incomplete {
+                        summary.reason = Some("what it reads is incomplete".into());
+                    }
+                    let complete = made.state != StageState::Incomplete;
+                    Left::Table { artifact: Box::new(made.artifact), complete }
+                }
+                Err(error) => {
+                    summary.state = StageState::Failed;
+                    summary.reason = Some(error.to_string());
+                    Left::NoTable
+                }
+            },
+        };
+        summary.calls = tally.calls.load(Ordering::Relaxed);
+        summary.calls_cached = tally.calls_cached.load(Ordering::Relaxed);
+        summary.tokens_in = tally.tokens_in.load(Ordering::Relaxed);
+        summary.tokens_out = tally.tokens_out.load(Ordering::Relaxed);
+        summary.cost_usd = tally.cost_micros.load(Ordering::Relaxed) as f64 / 1e6;
+        summary.seconds = seconds(start);
+        (summary, left)
+    }
+
+    /// Finds or makes the stage's table and writes its outputs.
+    async fn bring(
+        &self,
+        stage: &Stage,
+        inputs: Vec<Input>,
+        whole: bool,
+        tally: &Arc<Tally>,
+    ) -> Result<Made, StageError> {
+        let pipeline = &self.pipeline;
+        let digests: Vec<Digest> = inputs.iter().map(|input| input.artifact.digest()).collect();
+        let print = fingerprint(pipeline, stage, &digests);
+        let last = self.store.stage(&pipeline.profile.name, &stage.name)?;
+        let known = match self.store.table(print)? {
+            Some(table) => self.store.artifact(table.artifact)?,
+            None => None,
+        };
+        let mut made = match known {
+            Some(artifact) => {
+                let same = last.as_ref().is_some_and(|last| last.fingerprint == print.hex());
+                let state = if same { StageState::UpToDate } else { StageState::Restored };
+                Made { artifact, state, rows_run: 0, rows_memo: 0, failed: Vec::new() }
+            }
+            None => self.make(stage, inputs, print, tally).await?,
+        };
+        if !whole {
+            made.state = StageState::Incomplete;
+        }
+        for output in &stage.outputs {
+            let placed = place(&self.store, &pipeline.project.root, output, &made.artifact).await?;
+            let text = match placed {
+                Placed::Restored => format!("{output} was gone and is restored"),
+                Placed::SetAside(aside) => {
+                    let aside =
+                        aside.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                    format!("{output} had been changed by hand; the changed file is now {aside}")
+                }
+                Placed::Untouched | Placed::Written => continue,
+            };
+            self.note(stage, text);
+        }
+        place_failed(&pipeline.project.root, &self.failed_path(stage), &made.failed)?;
+        let record = StageRecord {
+            fingerprint: print.hex(),
+            artifact: made.artifact.digest().hex(),
+            state: made.state.as_str().to_owned(),
+            rows: made.artifact.rows,
+            failed_rows: made.failed.len() as u64,
+            components: explain(pipeline, stage, &digests),
+        };
+        self.store.put_stage(&pipeline.profile.name, &stage.name, &record).await?;
+        Ok(made)
+    }
+
+    async fn make(
+        &self,
+        stage: &Stage,
+        inputs: Vec<Input>,
+        print: Digest,
+        tally: &Arc<Tally>,
+    ) -> Result<Made, StageError> {
+        let rows_in = match (&stage.compiled.work, &inputs[..]) {
+            (Work::Rows(_), [input]) => Some(input.artifact.rows),
+            _ => None,
+        };
+        (self.observer)(Event::StageStarted { stage: stage.name.clone(), rows: rows_in });
+        let scratch = Scratch::new(self.pipeline.cache().join("tmp").join(&stage.name))?;
+        let world = World {
+            transport: self.transport.clone(),
+            tally: tally.clone(),
+            store: self.store.clone(),
+            project: self.pipeline.project.clone(),
+            scratch: scratch.path.clone(),
+            note: {
+                let (observer, name) = (self.observer.clone(), stage.name.clone());
+                Arc::new(move |text| observer(Event::Note { stage: name.clone(), text }))
+            },
+        };
+        let sink = Sink::new(self.store.write_artifact(), stage.compiled.key.clone());
+        let (made, passing) = match (&stage.compiled.work, &inputs[..]) {
+            (Work::Rows(work), [input]) => {
+                let watch = Watch { observer: &self.observer, stage: &stage.name };
+                let definition = definition(&self.pipeline, stage);
+                let RowsDone { sink, rows_run, rows_memo, failed, passing } =
+                    run_rows(work, definition, input, sink, &world, &watch).await?;
+                let state = match failed.is_empty() {
+                    true => StageState::Ran,
+                    false => StageState::Incomplete,
+                };
+                let artifact = sink.finish()?;
+                (Made { artifact, state, rows_run, rows_memo, failed }, passing)
+            }
+            (Work::Rows(_), inputs) => {
+                let what = format!("a row stage has one input, not {}", inputs.len());
+                return Err(StageError::Failed(what));
+            }
+            (Work::Table(table), _) => {
+                let sink = table.make(inputs, sink, &world).await?;
+                let rows_run = sink.rows();
+                let artifact = sink.finish()?;
+                let state = StageState::Ran;
+                (Made { artifact, state, rows_run, rows_memo: 0, failed: Vec::new() }, false)
+            }
+        };
+        tracing::debug!(stage = stage.name, passing, "made");
+        // A table that lacks rows stands for nothing: the next run takes its rows up again.
+        if made.failed.is_empty() {
+            let table = StoredTable { artifact: made.artifact.digest(), rows: made.artifact.rows };
+            self.store.put_table(print, table).await?;
+        }
+        Ok(made)
+    }
+
+    fn failed_path(&self, stage: &Stage) -> String {
+        match stage.outputs.first() {
+            Some(output) => format!("{output}.failed.jsonl"),
+            None => format!("{}/{}.failed.jsonl", self.pipeline.data(), stage.name),
+        }
+    }
+
+    fn note(&self, stage: &Stage, text: String) {
+        (self.observer)(Event::Note { stage: stage.name.clone(), text });
+    }
+}
+
+struct Watch<'a> {
+    observer: &'a Observer,
+    stage: &'a str,
+}
+
+impl RowWatch for Watch<'_> {
+    fn done(&self, known: bool) {
+        (self.observer)(Event::RowDone { stage: self.stage.to_owned(), known });
+    }
+
+    fn failed(&self, key: String, reason: &RowError) {
+        let reason = reason.to_string();
+        (self.observer)(Event::RowFailed { stage: self.stage.to_owned(), key, reason });
+    }
+}
+
+/// A stage's own empty folder.
+struct Scratch {
+    path: PathBuf,
+}
+
+impl Scratch {
+    fn new(path: PathBuf) -> Result<Scratch, StageError> {
+        // What a killed run left behind.
+        match std::fs::remove_dir_all(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+            _ => {}
+        }
+        std::fs::create_dir_all(&path)?;
+        Ok(Scratch { path })
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // What cannot be removed now is removed when the stage runs again.
+        let _ = std::fs::remove_dir_all(&self.path);
+    }
+}
+
+fn seconds(start: Instant) -> f64 {
+    (start.elapsed().as_secs_f64() * 1000.0).round() / 1000.0
+}

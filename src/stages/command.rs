@@ -1,0 +1,446 @@
+//! Kind `command`: any program; rows in as JSON lines, rows out as JSON lines.
+
+use std::num::{NonZeroU64, NonZeroUsize};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::Deserialize;
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::process::Child;
+use toml::Spanned;
+
+use super::{
+    Ask, Columns, Compile, Compiled, Components, Input, Kind, RowError, RowStage, RowWork, Sink,
+    StageError, TableStage, Work, World,
+};
+use crate::clients::CallError;
+use crate::table::{Digest, Format, Row, write_table};
+
+pub struct Command;
+
+/// What `[stages.NAME]` may hold.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Settings {
+    /// The program and its arguments; no shell. It runs in the project folder.
+    #[schemars(with = "Vec<String>", length(min = 1))]
+    run: Spanned<Vec<String>>,
+    #[serde(default)]
+    mode: Mode,
+    /// Seconds after which it is ended.
+    #[serde(default = "an_hour")]
+    #[schemars(range(min = 1))]
+    timeout: NonZeroU64,
+    /// Environment variables that it sees beside PATH and HOME; their values count as part of what
+    /// it depends on.
+    #[serde(default)]
+    env: Vec<String>,
+    /// The files that it depends on: the script itself, what it reads.
+    #[serde(default)]
+    #[schemars(with = "Vec<String>")]
+    files: Vec<Spanned<String>>,
+    /// `mode = "rows"`: how many rows one process is given.
+    #[serde(default = "hundred")]
+    #[schemars(range(min = 1))]
+    batch: NonZeroUsize,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum Mode {
+    /// Runs once. Each input is a JSONL file, named by `FLOW_INPUT_<NAME>`; a single input is also
+    /// on stdin. Each line of stdout is a row.
+    #[default]
+    Table,
+    /// Runs for the rows that are not known yet. For each line on stdin there is one line on stdout:
+    /// an object (one row) or an array of objects.
+    Rows,
+}
+
+fn an_hour() -> NonZeroU64 {
+    const { NonZeroU64::new(3600).unwrap() }
+}
+
+fn hundred() -> NonZeroUsize {
+    const { NonZeroUsize::new(100).unwrap() }
+}
+
+/// What is kept of stderr for an error.
+const STDERR_KEPT: usize = 4 << 10;
+
+struct Stage {
+    run: Vec<String>,
+    mode: Mode,
+    timeout: Duration,
+    env: Vec<String>,
+    /// Each file with the digest of what it holds.
+    files: Vec<(String, Digest)>,
+    batch: usize,
+}
+
+impl Kind for Command {
+    fn name(&self) -> &'static str {
+        "command"
+    }
+
+    fn version(&self) -> u32 {
+        1
+    }
+
+    fn settings(&self, generator: &mut SchemaGenerator) -> Schema {
+        generator.subschema_for::<Settings>()
+    }
+
+    fn compile(&self, cx: &mut Compile<'_>) -> Option<Compiled> {
+        let settings: Settings = cx.settings()?;
+        if settings.run.get_ref().is_empty() {
+            let help = Some("name a program: `run = [\"python3\", \"script.py\"]`".into());
+            cx.fail(settings.run.span(), "`run` names no program", help);
+            return None;
+        }
+        let files: Vec<_> = settings.files.iter().map(|path| file(cx, path)).collect();
+        let files: Option<Vec<_>> = files.into_iter().collect();
+        let mode = settings.mode;
+        let stage = |files| Stage {
+            run: settings.run.into_inner(),
+            mode,
+            timeout: Duration::from_secs(settings.timeout.get()),
+            env: settings.env,
+            files,
+            batch: settings.batch.get(),
+        };
+        let (work, key) = match mode {
+            Mode::Rows => {
+                let driver = cx.driver();
+                let filter = cx.filter();
+                let shape = cx.row_shape(&driver?, true)?;
+                let key = shape.key.clone();
+                let stage = Arc::new(stage(files?));
+                (Work::Rows(RowWork { stage, shape, filter: filter? }), key)
+            }
+            Mode::Table => {
+                let plain = cx.no_row_settings("command");
+                let key = cx.own_key(&Columns::Unknown)?;
+                plain.then_some((Work::Table(Arc::new(stage(files?))), key))?
+            }
+        };
+        Some(Compiled {
+            work,
+            columns: Columns::Unknown,
+            key,
+            sources: std::mem::take(&mut cx.sources),
+            params: std::mem::take(&mut cx.params),
+            secrets: Vec::new(),
+        })
+    }
+}
+
+/// A file that the program depends on. One that is text is shown in the graph.
+fn file(cx: &mut Compile<'_>, path: &Spanned<String>) -> Option<(String, Digest)> {
+    let name = path.get_ref();
+    let bytes = cx.manifest.project.resolve(name).map(std::fs::read);
+    match bytes {
+        Ok(Ok(bytes)) => {
+            if std::str::from_utf8(&bytes).is_ok() {
+                cx.read(path)?;
+            }
+            Some((name.clone(), Digest::of(&bytes)))
+        }
+        // Told with what was probably meant.
+        Ok(Err(_)) => cx.read(path).map(|_| (name.clone(), Digest::of(b""))),
+        Err(what) => {
+            cx.fail(path.span(), format!("`{name}` cannot be read: {what}"), None);
+            None
+        }
+    }
+}
+
+impl Stage {
+    fn describe(&self, components: &mut dyn Components) {
+        components.add("run", &self.run.join("\u{1f}"));
+        components.add("mode", if self.mode == Mode::Rows { "rows" } else { "table" });
+        for name in &self.env {
+            // A value may be a secret: only its digest is known further on.
+            let value = std::env::var(name).unwrap_or_default();
+            components.add(&format!("env {name}"), &Digest::of(value.as_bytes()).hex());
+        }
+        for (name, digest) in &self.files {
+            components.add(&format!("file {name}"), &digest.hex());
+        }
+    }
+
+    /// Starts the program, confined to what the manifest names of the environment. It leads a
+    /// process group of its own, so that what it starts can be ended with it.
+    fn start(
+        &self,
+        world: &World,
+        inputs: &[(String, PathBuf)],
+        stdin: Stdio,
+    ) -> Result<Child, StageError> {
+        let mut command = tokio::process::Command::new(&self.run[0]);
+        command
+            .args(&self.run[1..])
+            .current_dir(&world.project.root)
+            .env_clear()
+            .env("FLOW_SCRATCH", absolute(&world.scratch))
+            .stdin(stdin)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0)
+            .kill_on_drop(true);
+        for name in ["PATH", "HOME"].into_iter().chain(self.env.iter().map(String::as_str)) {
+            if let Some(value) = std::env::var_os(name) {
+                command.env(name, value);
+            }
+        }
+        for (name, path) in inputs {
+            let plain = |c: char| {
+                if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' }
+            };
+            let name: String = name.chars().map(plain).collect();
+            command.env(format!("FLOW_INPUT_{name}"), absolute(path));
+        }
+        command.spawn().map_err(|error| {
+            StageError::Failed(format!("`{}` cannot be started: {error}", self.run[0]))
+        })
+    }
+
+    /// Runs the program to its end: `rows_in` go to its stdin, each line of its stdout to `line`.
+    async fn to_end(
+        &self,
+        world: &World,
+        mut child: Child,
+        rows_in: impl Iterator<Item = Result<Row, StageError>> + Send,
+        mut line: impl FnMut(u64, &str) -> Result<(), StageError> + Send,
+    ) -> Result<(), StageError> {
+        let group = Group(child.id());
+        let stdin = child.stdin.take();
+        let stdout = child.stdout.take().ok_or_else(|| lost("stdout"))?;
+        let mut stderr = child.stderr.take().ok_or_else(|| lost("stderr"))?;
+        let feed = async {
+            let Some(mut stdin) = stdin else {
+                return Ok(());
+            };
+            for row in rows_in {
+                let mut text = serde_json::to_vec(&row?).map_err(std::io::Error::from)?;
+                text.push(b'\n');
+                match stdin.write_all(&text).await {
+                    // A program need not read all that it is given.
+                    Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => break,
+                    written => written?,
+                }
+            }
+            Ok::<_, StageError>(())
+        };
+        let collect = async {
+            let mut lines = BufReader::new(stdout);
+            let mut text = Vec::new();
+            for number in 1.. {
+                text.clear();
+                if lines.read_until(b'\n', &mut text).await? == 0 {
+                    break;
+                }
+                let text = std::str::from_utf8(&text).map_err(|_| {
+                    StageError::Failed(format!("line {number} of its output is not UTF-8 text"))
+                })?;
+                if !text.trim().is_empty() {
+                    line(number, text.trim())?;
+                }
+            }
+            Ok::<_, StageError>(())
+        };
+        let listen = async {
+            let mut kept = Vec::new();
+            let mut piece = [0; 4096];
+            while let Ok(length @ 1..) = stderr.read(&mut piece).await {
+                kept.extend_from_slice(&piece[..length]);
+                let over = kept.len().saturating_sub(STDERR_KEPT);
+                kept.drain(..over);
+            }
+            String::from_utf8_lossy(&kept).trim().to_owned()
+        };
+        let interrupted = async {
+            while !world.transport.is_interrupted() {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        let whole = async {
+            let (fed, collected, said) = tokio::join!(feed, collect, listen);
+            (fed, collected, said, child.wait().await)
+        };
+        let (fed, collected, said, status) = tokio::select! {
+            done = whole => done,
+            () = tokio::time::sleep(self.timeout) => {
+                group.end();
+                let seconds = self.timeout.as_secs();
+                return Err(StageError::Failed(format!(
+                    "`{}` did not end within {seconds} s; raise `timeout`", self.run[0]
+                )));
+            }
+            () = interrupted => {
+                group.end();
+                return Err(StageError::Call(CallError::Interrupted));
+            }
+        };
+        let status = status?;
+        if !status.success() {
+            let said = if said.is_empty() { String::new() } else { format!(": {said}") };
+            return Err(StageError::Failed(format!("`{}` ended with {status}{said}", self.run[0])));
+        }
+        collected?;
+        fed
+    }
+}
+
+fn lost(what: &str) -> StageError {
+    StageError::Failed(format!("the program has no {what}"))
+}
+
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
+/// A program with all that it started.
+struct Group(Option<u32>);
+
+impl Group {
+    fn end(&self) {
+        let pid = self.0.and_then(|id| rustix::process::Pid::from_raw(id as i32));
+        if let Some(pid) = pid {
+            // It may have ended by itself by now.
+            let _ = rustix::process::kill_process_group(pid, rustix::process::Signal::KILL);
+        }
+    }
+}
+
+fn object(number: u64, text: &str) -> Result<Row, StageError> {
+    match serde_json::from_str(text) {
+        Ok(Value::Object(row)) => Ok(row),
+        _ => Err(no_row(number, text)),
+    }
+}
+
+fn no_row(number: u64, text: &str) -> StageError {
+    let shown: String = text.chars().take(200).collect();
+    StageError::Failed(format!("line {number} of its output is no JSON object: {shown}"))
+}
+
+impl TableStage for Stage {
+    fn describe(&self, components: &mut dyn Components) {
+        self.describe(components);
+    }
+
+    fn make<'a>(
+        &'a self,
+        inputs: Vec<Input>,
+        mut sink: Sink,
+        world: &'a World,
+    ) -> BoxFuture<'a, Result<Sink, StageError>> {
+        Box::pin(async move {
+            let mut files = Vec::new();
+            for (at, input) in inputs.iter().enumerate() {
+                let path = world.scratch.join(format!("input-{at}.jsonl"));
+                let mut file = std::io::BufWriter::new(std::fs::File::create(&path)?);
+                let rows =
+                    world.store.rows(&input.artifact).map(|row| row.map_err(StageError::from));
+                write_table(Format::Jsonl, &[], rows, &mut file)?;
+                std::io::Write::flush(&mut file)?;
+                files.push((input.name.clone(), path));
+            }
+            let stdin = match &files[..] {
+                [(_, path)] => Stdio::from(std::fs::File::open(path)?),
+                _ => Stdio::null(),
+            };
+            let child = self.start(world, &files, stdin)?;
+            let line = |number, text: &str| sink.push(&object(number, text)?);
+            self.to_end(world, child, std::iter::empty(), line).await?;
+            Ok(sink)
+        })
+    }
+}
+
+impl RowStage for Stage {
+    fn describe(&self, components: &mut dyn Components) {
+        self.describe(components);
+    }
+
+    fn ask(&self, row: &Row) -> Result<Ask, RowError> {
+        let text = serde_json::to_string(row).expect("rows always serialize");
+        Ok(Ask { requests: Vec::new(), text })
+    }
+
+    fn batch(&self) -> usize {
+        self.batch
+    }
+
+    fn concurrency(&self) -> usize {
+        std::thread::available_parallelism().map_or(1, usize::from)
+    }
+
+    fn run<'a>(
+        &'a self,
+        rows: &'a [(Row, Ask)],
+        world: &'a World,
+    ) -> BoxFuture<'a, Vec<Result<Vec<Row>, RowError>>> {
+        Box::pin(async move {
+            match self.batch_of(rows, world).await {
+                Ok(results) => results.into_iter().map(Ok).collect(),
+                Err(StageError::Failed(why)) => {
+                    rows.iter().map(|_| Err(RowError::Passing(why.clone()))).collect()
+                }
+                Err(error) => {
+                    // The first row carries the reason that stops the stage; the rest follow it.
+                    let mut error = Some(error);
+                    rows.iter()
+                        .map(|_| match error.take() {
+                            Some(error) => Err(RowError::Stage(error)),
+                            None => Err(RowError::Passing("its batch did not end".into())),
+                        })
+                        .collect()
+                }
+            }
+        })
+    }
+}
+
+impl Stage {
+    async fn batch_of(
+        &self,
+        rows: &[(Row, Ask)],
+        world: &World,
+    ) -> Result<Vec<Vec<Row>>, StageError> {
+        let child = self.start(world, &[], Stdio::piped())?;
+        let mut results: Vec<Vec<Row>> = Vec::new();
+        let rows_in = rows.iter().map(|(row, _)| Ok(row.clone()));
+        self.to_end(world, child, rows_in, |number, text| {
+            let made = match serde_json::from_str(text) {
+                Ok(Value::Object(row)) => vec![row],
+                Ok(Value::Array(values)) => {
+                    let row = |value| match value {
+                        Value::Object(row) => Ok(row),
+                        _ => Err(no_row(number, text)),
+                    };
+                    values.into_iter().map(row).collect::<Result<_, _>>()?
+                }
+                _ => return Err(no_row(number, text)),
+            };
+            results.push(made);
+            Ok(())
+        })
+        .await?;
+        if results.len() != rows.len() {
+            return Err(StageError::Failed(format!(
+                "`{}` was given {} rows and wrote {} lines; one line a row is wanted",
+                self.run[0],
+                rows.len(),
+                results.len()
+            )));
+        }
+        Ok(results)
+    }
+}

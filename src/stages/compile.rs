@@ -1,0 +1,404 @@
+//! What a kind has at hand while it reads a stage's settings: the manifest, the stage's inputs, and
+//! the means to read files and programs with each mistake told at its place.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+use std::sync::Arc;
+
+use serde::de::DeserializeOwned;
+use toml::Spanned;
+
+use super::{Components, RowWork};
+use crate::manifest::{
+    Manifest, Problem, Problems, SourceText, StageDecl, did_you_mean, parse_strict,
+};
+use crate::programs::{AnswerSchema, Condition, Jq, Template};
+use crate::table::Row;
+
+/// The fields that rows have, as far as it is known before anything runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Columns {
+    Known(Vec<String>),
+    Unknown,
+}
+
+impl Columns {
+    pub fn has(&self, name: &str) -> bool {
+        match self {
+            Columns::Known(names) => names.iter().any(|known| known == name),
+            Columns::Unknown => true,
+        }
+    }
+
+    fn names(&self) -> Vec<&str> {
+        match self {
+            Columns::Known(names) => names.iter().map(String::as_str).collect(),
+            Columns::Unknown => Vec::new(),
+        }
+    }
+}
+
+/// An input as it is known while the manifest is checked.
+#[derive(Clone, Debug)]
+pub struct InputInfo {
+    pub name: String,
+    pub columns: Columns,
+    /// The fields that tell its rows apart.
+    pub key: Vec<String>,
+}
+
+/// What a row stage's rows carry over from the input row.
+#[derive(Clone, Debug, Default)]
+pub struct RowShape {
+    /// Key fields of the input row, written first.
+    pub key: Vec<String>,
+    /// Then the kept ones.
+    pub keep: Vec<String>,
+}
+
+impl RowShape {
+    /// The fields of `row` that go into each of its results.
+    pub fn carried(&self, row: &Row) -> Result<Row, String> {
+        let mut carried = Row::new();
+        for field in self.key.iter().chain(&self.keep) {
+            let value = row.get(field).ok_or_else(|| format!("the row has no field `{field}`"))?;
+            carried.insert(field.clone(), value.clone());
+        }
+        Ok(carried)
+    }
+}
+
+/// A stage's settings and all that they can refer to.
+pub struct Compile<'a> {
+    pub manifest: &'a Manifest<'a>,
+    pub decl: &'a StageDecl<'a>,
+    pub inputs: Vec<InputInfo>,
+    pub problems: &'a mut Problems,
+    /// Files that were read, for the graph and the fingerprint.
+    pub sources: Vec<Arc<SourceText>>,
+    /// Params that were named.
+    pub params: BTreeSet<String>,
+}
+
+impl<'a> Compile<'a> {
+    pub fn new(
+        manifest: &'a Manifest<'a>,
+        decl: &'a StageDecl<'a>,
+        inputs: Vec<InputInfo>,
+        problems: &'a mut Problems,
+    ) -> Compile<'a> {
+        let (sources, params) = (Vec::new(), BTreeSet::new());
+        Compile { manifest, decl, inputs, problems, sources, params }
+    }
+
+    /// The kind's own settings, read strictly.
+    pub fn settings<T: DeserializeOwned>(&mut self) -> Option<T> {
+        let what = format!("stage `{}`", self.decl.name);
+        parse_strict(&self.decl.settings, &what, &self.manifest.source, self.problems)
+    }
+
+    /// A mistake at `span` of the manifest.
+    pub fn fail(&mut self, span: Range<usize>, message: impl Into<String>, help: Option<String>) {
+        let problem = Problem::new(message).at(&self.manifest.source, span).help_if(help);
+        self.problems.add(problem);
+    }
+
+    /// Where the stage is named: for mistakes that concern it as a whole.
+    pub fn span(&self) -> Range<usize> {
+        self.decl.span.clone()
+    }
+
+    /// Reads a file that a setting names.
+    pub fn read(&mut self, path: &Spanned<String>) -> Option<Arc<SourceText>> {
+        match self.manifest.project.read(path.get_ref()) {
+            Ok(source) => {
+                self.source(&source);
+                Some(source)
+            }
+            Err(problem) => {
+                self.problems.add(problem.at(&self.manifest.source, path.span()));
+                None
+            }
+        }
+    }
+
+    fn source(&mut self, source: &Arc<SourceText>) {
+        if !self.sources.iter().any(|known| known.path == source.path) {
+            self.sources.push(source.clone());
+        }
+    }
+
+    /// A text that stands in the manifest, or in a file where it ends with one of `extensions`.
+    /// Comes with the source it stands in and, for a text in the manifest, its span there.
+    pub fn text_or_file(
+        &mut self,
+        text: &Spanned<String>,
+        extensions: &[&str],
+    ) -> Option<(Arc<SourceText>, Option<Range<usize>>)> {
+        let named = text.get_ref().trim();
+        if !named.contains(char::is_whitespace)
+            && extensions.iter().any(|extension| named.ends_with(extension))
+        {
+            return Some((self.read(text)?, None));
+        }
+        let source = SourceText::new(self.manifest.source.path.clone(), text.get_ref().clone());
+        Some((source, Some(text.span())))
+    }
+
+    /// The place of `range` of a text that may stand in the manifest itself: there the whole value
+    /// is marked where its characters were escaped, else the very place.
+    pub(super) fn place(
+        &self,
+        source: &Arc<SourceText>,
+        range: Range<usize>,
+        inline: &Option<Range<usize>>,
+    ) -> (Arc<SourceText>, Range<usize>) {
+        let Some(value) = inline else {
+            return (source.clone(), range);
+        };
+        let manifest = &self.manifest.source;
+        match manifest.text[value.clone()].find(&source.text) {
+            Some(start) => {
+                let start = value.start + start;
+                (manifest.clone(), start + range.start..start + range.end)
+            }
+            None => (manifest.clone(), value.clone()),
+        }
+    }
+
+    /// A template in a file; the names that it uses are held against the input's columns.
+    pub fn template_file(&mut self, path: &Spanned<String>) -> Option<Template> {
+        let source = self.read(path)?;
+        self.template(source, None)
+    }
+
+    /// A template that stands in the manifest.
+    pub fn template_inline(&mut self, text: &Spanned<String>) -> Option<Template> {
+        let path = self.manifest.source.path.clone();
+        self.template(SourceText::new(path, text.get_ref().clone()), Some(text.span()))
+    }
+
+    fn template(
+        &mut self,
+        source: Arc<SourceText>,
+        inline: Option<Range<usize>>,
+    ) -> Option<Template> {
+        let project = &self.manifest.project;
+        let read = |path: &str| project.read(path).map_err(|problem| problem.message);
+        let template = match Template::parse(source.clone(), &self.manifest.params, read) {
+            Ok(template) => template,
+            Err(error) => {
+                let (at, range) = error.place.unwrap_or((source.clone(), 0..0));
+                let inline = inline.filter(|_| at.text == source.text);
+                let (at, range) = self.place(&at, range, &inline);
+                let message = format!("a template does not parse: {}", error.message);
+                self.problems.add(Problem::new(message).at(&at, range));
+                return None;
+            }
+        };
+        for included in template.sources.iter().skip(1) {
+            self.source(included);
+        }
+        let mut sound = true;
+        for (name, (at, range)) in template.names() {
+            let inline = inline.clone().filter(|_| at.text == source.text);
+            let place = self.place(&at, range, &inline);
+            sound &= self.name(&name, place);
+        }
+        sound.then_some(template)
+    }
+
+    /// Holds a name that a template or condition uses against `params` and the input's columns.
+    fn name(&mut self, name: &str, (at, range): (Arc<SourceText>, Range<usize>)) -> bool {
+        let mut parts = name.split('.');
+        let first = parts.next().unwrap_or(name);
+        if first == "params" {
+            let Some(param) = parts.next() else {
+                // The whole of params: all of them count.
+                self.params.extend(self.manifest.params.keys().cloned());
+                return true;
+            };
+            self.params.insert(param.to_owned());
+            if !self.manifest.params.contains_key(param) {
+                let known = self.manifest.params.keys().map(String::as_str);
+                let help = did_you_mean(param, known)
+                    .unwrap_or_else(|| format!("add `{param} = ...` under `[params]`"));
+                let problem = Problem::new(format!("there is no param `{param}`"));
+                self.problems.add(problem.at(&at, range).help(help));
+                return false;
+            }
+            return true;
+        }
+        let Some(input) = self.inputs.first() else {
+            return true;
+        };
+        if input.columns.has(first) {
+            return true;
+        }
+        let message = format!(
+            "`{first}` is no field of `{}`, the input of stage `{}`",
+            input.name, self.decl.name
+        );
+        let help = did_you_mean(first, input.columns.names());
+        self.problems.add(Problem::new(message).at(&at, range).help_if(help));
+        false
+    }
+
+    /// A jq program that stands in the manifest or in a `.jq` file.
+    pub fn jq(&mut self, text: &Spanned<String>, what: &str) -> Option<Jq> {
+        let (source, inline) = self.text_or_file(text, &[".jq"])?;
+        match Jq::compile(&source.text) {
+            Ok(jq) => Some(jq),
+            Err((fault, range)) => {
+                let (at, range) = self.place(&source, range, &inline);
+                let message = format!("the jq program of `{what}` does not parse: {fault}");
+                self.problems.add(Problem::new(message).at(&at, range));
+                None
+            }
+        }
+    }
+
+    /// A JSON Schema in a file.
+    pub fn schema(&mut self, path: &Spanned<String>) -> Option<AnswerSchema> {
+        let source = self.read(path)?;
+        match AnswerSchema::parse(&source.text) {
+            Ok(schema) => Some(schema),
+            Err((fault, line)) => {
+                let range = source.line(line.unwrap_or(1));
+                let message = format!("the schema `{}` cannot be used: {fault}", path.get_ref());
+                self.problems.add(Problem::new(message).at(&source, range));
+                None
+            }
+        }
+    }
+
+    /// The one input that drives a row stage.
+    pub fn driver(&mut self) -> Option<InputInfo> {
+        match &self.inputs[..] {
+            [input] => Some(input.clone()),
+            inputs => {
+                let message = format!(
+                    "stage `{}` is driven by exactly one table, it has {} inputs",
+                    self.decl.name,
+                    inputs.len()
+                );
+                let help = match inputs.len() {
+                    0 => "add `inputs = [\"...\"]`",
+                    _ => "join them first, in a stage of kind `sql`",
+                };
+                let span = self.decl.common.inputs.first().map_or(self.span(), Spanned::span);
+                self.fail(span, message, Some(help.into()));
+                None
+            }
+        }
+    }
+
+    /// What a row stage carries over: its input's key (or the stage's own choice of it) and the
+    /// kept fields, all of which the input must have.
+    pub fn row_shape(&mut self, input: &InputInfo, carry_key: bool) -> Option<RowShape> {
+        let mut sound = true;
+        let chosen = self.decl.common.key.as_ref().filter(|_| carry_key);
+        if let Some(fields) = chosen {
+            for field in fields.get_ref() {
+                sound &= self.input_field(input, field, "key");
+            }
+        }
+        for field in &self.decl.common.keep {
+            sound &= self.input_field(input, field, "keep");
+        }
+        let key = match chosen {
+            Some(fields) => names(fields.get_ref()),
+            None if carry_key => input.key.clone(),
+            None => Vec::new(),
+        };
+        let keep: Vec<String> = names(&self.decl.common.keep);
+        let keep = keep.into_iter().filter(|field| !key.contains(field)).collect();
+        sound.then_some(RowShape { key, keep })
+    }
+
+    fn input_field(&mut self, input: &InputInfo, field: &Spanned<String>, what: &str) -> bool {
+        if input.columns.has(field.get_ref()) {
+            return true;
+        }
+        let message = format!("`{what}` names `{}`, no field of `{}`", field.get_ref(), input.name);
+        self.fail(field.span(), message, did_you_mean(field.get_ref(), input.columns.names()));
+        false
+    }
+
+    /// The stage's `where`, if it has one; `None` where it has one that cannot be used.
+    pub fn filter(&mut self) -> Option<Option<Arc<Condition>>> {
+        let Some(text) = self.decl.common.filter.clone() else {
+            return Some(None);
+        };
+        match Condition::parse(text.get_ref(), &self.manifest.params) {
+            Ok(condition) => {
+                let mut sound = true;
+                for name in condition.names() {
+                    let place = (self.manifest.source.clone(), text.span());
+                    sound &= self.name(&name, place);
+                }
+                if sound { Some(Some(Arc::new(condition))) } else { None }
+            }
+            Err(fault) => {
+                self.fail(text.span(), format!("`where` does not parse: {fault}"), None);
+                None
+            }
+        }
+    }
+
+    /// The stage's own `key`, which a stage must have whose rows are of its own making.
+    pub fn own_key(&mut self, columns: &Columns) -> Option<Vec<String>> {
+        let Some(fields) = self.decl.common.key.clone() else {
+            let help = "add `key = [\"...\"]`, the fields that tell its rows apart";
+            let message = format!("stage `{}` has no `key`", self.decl.name);
+            self.fail(self.span(), message, Some(help.into()));
+            return None;
+        };
+        if fields.get_ref().is_empty() {
+            self.fail(fields.span(), "`key` names no field", None);
+            return None;
+        }
+        let mut sound = true;
+        for field in fields.get_ref() {
+            if !columns.has(field.get_ref()) {
+                let message = format!(
+                    "`key` names `{}`, which rows of stage `{}` will not have",
+                    field.get_ref(),
+                    self.decl.name
+                );
+                self.fail(field.span(), message, did_you_mean(field.get_ref(), columns.names()));
+                sound = false;
+            }
+        }
+        sound.then(|| names(fields.get_ref()))
+    }
+
+    /// Whole-table kinds have no use for what belongs to row stages.
+    pub fn no_row_settings(&mut self, kind: &str) -> bool {
+        let keep = self.decl.common.keep.first().map(|field| ("keep", field.span()));
+        let filter = self.decl.common.filter.as_ref().map(|text| ("where", text.span()));
+        let mut sound = true;
+        for (name, span) in keep.into_iter().chain(filter) {
+            let help = Some("only row stages have it; say it in the stage itself".to_owned());
+            self.fail(span, format!("a stage of kind `{kind}` has no `{name}`"), help);
+            sound = false;
+        }
+        sound
+    }
+}
+
+impl RowWork {
+    /// Tells what the driver does for the stage, then the stage itself.
+    pub fn describe(&self, components: &mut dyn Components) {
+        components.add("key", &self.shape.key.join(","));
+        components.add("keep", &self.shape.keep.join(","));
+        if let Some(filter) = &self.filter {
+            components.add("where", &filter.text);
+        }
+        self.stage.describe(components);
+    }
+}
+
+fn names(fields: &[Spanned<String>]) -> Vec<String> {
+    fields.iter().map(|field| field.get_ref().clone()).collect()
+}

@@ -1,0 +1,579 @@
+//! Kind `github`: rows from GitHub's REST lists, single objects, diffs, and GraphQL queries.
+
+use std::collections::HashMap;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use indexmap::IndexMap;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use toml::Spanned;
+
+use super::{
+    Ask, Columns, Compile, Compiled, Components, Kind, RowError, RowStage, RowWork, Secret, Work,
+    World,
+};
+use crate::clients::{self, CallError, Pace, Query, Request};
+use crate::programs::{Jq, Template};
+use crate::table::{Row, key_of};
+
+pub struct Github;
+
+/// What `[stages.NAME]` may hold. Exactly one of `list`, `lists`, `get`, `graphql` and `diff` says
+/// what is asked.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Settings {
+    /// A template of a list's address (`/repos/{{ repo }}/issues?state=all`): every element of every
+    /// page is a row.
+    #[schemars(with = "Option<String>")]
+    list: Option<Spanned<String>>,
+    /// Several lists of one row, by name; `pick` sees them together as one object. An address that
+    /// renders to nothing is not asked, and its list is empty.
+    #[schemars(with = "Option<IndexMap<String, String>>")]
+    lists: Option<IndexMap<String, Spanned<String>>>,
+    /// A template of one object's address.
+    #[schemars(with = "Option<String>")]
+    get: Option<Spanned<String>>,
+    /// A file with a GraphQL query for one row; its variables are fields of the row. `pick` sees
+    /// the answer's `data`.
+    #[schemars(with = "Option<String>")]
+    graphql: Option<Spanned<String>>,
+    /// A template of a pull request's address. `pick` sees `{diff, complete, from, files}`; a diff
+    /// that GitHub will not give as one is put together from the list of files.
+    #[schemars(with = "Option<String>")]
+    diff: Option<Spanned<String>>,
+    /// GraphQL: how many rows are sent as one request (1 where it is not given).
+    #[schemars(with = "Option<u32>", range(min = 1, max = 100))]
+    batch: Option<Spanned<NonZeroUsize>>,
+    /// A jq program, or a `.jq` file, that makes a row of each element of a list or of the one
+    /// answer; the object as it is where there is none.
+    #[schemars(with = "Option<String>")]
+    pick: Option<Spanned<String>>,
+}
+
+enum Question {
+    List(Template),
+    Lists(Vec<(String, Template)>),
+    Get(Template),
+    Graphql { query: Query, batch: usize },
+    Diff(Template),
+}
+
+struct Stage {
+    client: clients::Github,
+    question: Question,
+    pick: Option<Jq>,
+    /// A list's own key, by which an element that moved while it was paged is known again.
+    key: Vec<String>,
+    keep: Vec<String>,
+    concurrency: usize,
+}
+
+impl Kind for Github {
+    fn name(&self) -> &'static str {
+        "github"
+    }
+
+    fn version(&self) -> u32 {
+        1
+    }
+
+    fn settings(&self, generator: &mut SchemaGenerator) -> Schema {
+        generator.subschema_for::<Settings>()
+    }
+
+    fn compile(&self, cx: &mut Compile<'_>) -> Option<Compiled> {
+        let settings: Settings = cx.settings()?;
+        let driver = cx.driver();
+        let filter = cx.filter();
+        let question = question(cx, &settings);
+        let pick = settings.pick.as_ref().map(|text| cx.jq(text, "pick"));
+        let client = client(cx);
+        let is_list = settings.list.is_some();
+        let shape = driver.as_ref().and_then(|driver| cx.row_shape(driver, !is_list));
+        let pick = match pick {
+            Some(None) => return None,
+            Some(Some(jq)) => Some(jq),
+            None => None,
+        };
+        let (shape, question, client) = (shape?, question?, client?);
+        let own = match (&pick, &question) {
+            (Some(jq), _) => jq.fields(),
+            (None, Question::Graphql { query, .. }) => Some(query.fields.clone()),
+            (None, Question::Lists(lists)) => {
+                Some(lists.iter().map(|(name, _)| name.clone()).collect())
+            }
+            (None, Question::Diff(_)) => {
+                Some(["diff", "complete", "from", "files"].map(str::to_owned).to_vec())
+            }
+            (None, _) => None,
+        };
+        let columns = match own {
+            None => Columns::Unknown,
+            Some(own) => {
+                let mut names = shape.key.clone();
+                names.extend(shape.keep.iter().cloned());
+                names.extend(own);
+                if !is_list {
+                    names.push("_outcome".into());
+                }
+                Columns::Known(names)
+            }
+        };
+        let key = if is_list { cx.own_key(&columns)? } else { shape.key.clone() };
+        let secrets = match (&question, &client.auth) {
+            (Question::Graphql { .. }, Some(variable)) => {
+                vec![Secret { variable: variable.clone(), of: "GitHub's GraphQL".into() }]
+            }
+            _ => Vec::new(),
+        };
+        let keep = shape.keep.clone();
+        let concurrency = cx.manifest.github.concurrency.get();
+        let stage = Stage { client, question, pick, key: key.clone(), keep, concurrency };
+        Some(Compiled {
+            work: Work::Rows(RowWork { stage: Arc::new(stage), shape, filter: filter? }),
+            columns,
+            key,
+            sources: std::mem::take(&mut cx.sources),
+            params: std::mem::take(&mut cx.params),
+            secrets,
+        })
+    }
+}
+
+fn question(cx: &mut Compile<'_>, settings: &Settings) -> Option<Question> {
+    let given = [
+        ("list", settings.list.as_ref().map(Spanned::span)),
+        ("lists", settings.lists.as_ref().map(|_| cx.span())),
+        ("get", settings.get.as_ref().map(Spanned::span)),
+        ("graphql", settings.graphql.as_ref().map(Spanned::span)),
+        ("diff", settings.diff.as_ref().map(Spanned::span)),
+    ];
+    let given: Vec<_> = given.into_iter().filter_map(|(name, span)| Some((name, span?))).collect();
+    match &given[..] {
+        [] => {
+            let message = format!("stage `{}` does not say what to ask GitHub", cx.decl.name);
+            let help = "add one of `list`, `lists`, `get`, `graphql`, `diff`";
+            cx.fail(cx.span(), message, Some(help.into()));
+            return None;
+        }
+        [_] => {}
+        [(first, _), (second, span), ..] => {
+            let message = format!("stage `{}` has both `{first}` and `{second}`", cx.decl.name);
+            cx.fail(span.clone(), message, Some("a stage asks one thing; make two stages".into()));
+            return None;
+        }
+    }
+    if let (Some(batch), None) = (&settings.batch, &settings.graphql) {
+        cx.fail(batch.span(), "`batch` belongs to `graphql`", Some("remove it".into()));
+        return None;
+    }
+    if let Some(address) = &settings.list {
+        return Some(Question::List(cx.template_inline(address)?));
+    }
+    if let Some(lists) = &settings.lists {
+        let parsed: Vec<_> = lists
+            .iter()
+            .map(|(name, address)| Some((name.clone(), cx.template_inline(address)?)))
+            .collect();
+        return Some(Question::Lists(parsed.into_iter().collect::<Option<_>>()?));
+    }
+    if let Some(address) = &settings.get {
+        return Some(Question::Get(cx.template_inline(address)?));
+    }
+    if let Some(address) = &settings.diff {
+        return Some(Question::Diff(cx.template_inline(address)?));
+    }
+    let path = settings.graphql.as_ref()?;
+    let source = cx.read(path)?;
+    match Query::parse(&source.text) {
+        Ok(query) => {
+            let mut sound = true;
+            let columns =
+                cx.inputs.first().map(|input| (input.name.clone(), input.columns.clone()));
+            for variable in &query.variables {
+                if let Some((input, columns)) = &columns
+                    && !columns.has(variable)
+                {
+                    let message =
+                        format!("the query's variable `${variable}` is no field of `{input}`");
+                    let at = source.text.find(&format!("${variable}")).unwrap_or(0);
+                    let problem = crate::manifest::Problem::new(message)
+                        .at(&source, at..at + 1 + variable.len());
+                    cx.problems.add(problem);
+                    sound = false;
+                }
+            }
+            let batch = settings.batch.as_ref().map_or(1, |batch| batch.get_ref().get());
+            sound.then_some(Question::Graphql { query, batch })
+        }
+        Err(error) => {
+            let line = error.line().map_or(0..0, |line| source.line(line));
+            let problem = crate::manifest::Problem::new(format!(
+                "the GraphQL query `{}` cannot be used: {error}",
+                path.get_ref()
+            ));
+            cx.problems.add(problem.at(&source, line));
+            None
+        }
+    }
+}
+
+fn client(cx: &mut Compile<'_>) -> Option<clients::Github> {
+    let github = &cx.manifest.github;
+    let base_url = match github.base_url.resolve() {
+        Ok(url) => url.trim_end_matches('/').to_owned(),
+        Err(variable) => {
+            let message =
+                format!("`base_url` of `[github]`: the environment variable {variable} is not set");
+            cx.fail(0..0, message, Some(format!("set it: export {variable}=https://...")));
+            return None;
+        }
+    };
+    if !base_url.starts_with("http://") && !base_url.starts_with("https://") {
+        let message = format!("`base_url` of `[github]` is no web address: `{base_url}`");
+        cx.fail(0..0, message, Some("it begins with https://".into()));
+        return None;
+    }
+    Some(clients::Github {
+        base_url,
+        api_version: github.api_version.clone(),
+        auth: github.token.as_ref().map(|token| token.env.clone()),
+        timeout: Duration::from_secs(github.timeout.get()),
+        attempts: github.attempts.get(),
+        pace: Pace {
+            concurrency: github.concurrency,
+            requests_per_minute: None,
+            tokens_per_minute: None,
+            tokens: 0,
+        },
+    })
+}
+
+impl RowStage for Stage {
+    fn describe(&self, components: &mut dyn Components) {
+        components.add("base_url", &self.client.base_url);
+        components.add("api_version", &self.client.api_version);
+        let mut template = |name: &str, template: &Template| {
+            for source in &template.sources {
+                components.add(name, &source.text);
+            }
+        };
+        match &self.question {
+            Question::List(address) => template("list", address),
+            Question::Lists(lists) => {
+                for (name, address) in lists {
+                    template(&format!("lists.{name}"), address);
+                }
+            }
+            Question::Get(address) => template("get", address),
+            Question::Diff(address) => template("diff", address),
+            // The batch is only a way of sending.
+            Question::Graphql { query, .. } => components.add("graphql", &query.text),
+        }
+        if !self.key.is_empty() {
+            components.add("list key", &self.key.join(","));
+        }
+        components.add("pick", self.pick.as_ref().map_or(".", |pick| &pick.text));
+    }
+
+    fn ask(&self, row: &Row) -> Result<Ask, RowError> {
+        let requests = match &self.question {
+            Question::List(address) | Question::Get(address) => {
+                vec![self.client.get(&render(address, row)?)]
+            }
+            Question::Diff(address) => vec![self.client.diff(&render(address, row)?)],
+            Question::Lists(lists) => lists
+                .iter()
+                .filter_map(|(_, address)| optional(address, row).transpose())
+                .map(|path| path.map(|path| self.client.get(&path)))
+                .collect::<Result<_, _>>()?,
+            Question::Graphql { query, .. } => {
+                vec![self.client.query(query, &variables(query, row)?)]
+            }
+        };
+        Ok(Ask { requests, text: String::new() })
+    }
+
+    fn batch(&self) -> usize {
+        match self.question {
+            Question::Graphql { batch, .. } => batch,
+            _ => 1,
+        }
+    }
+
+    fn concurrency(&self) -> usize {
+        self.concurrency
+    }
+
+    fn run<'a>(
+        &'a self,
+        rows: &'a [(Row, Ask)],
+        world: &'a World,
+    ) -> BoxFuture<'a, Vec<Result<Vec<Row>, RowError>>> {
+        Box::pin(async move {
+            if let Question::Graphql { query, .. } = &self.question {
+                return self.graphql(query, rows, world).await;
+            }
+            let mut results = Vec::with_capacity(rows.len());
+            for (row, ask) in rows {
+                results.push(self.rest(row, ask, world).await);
+            }
+            results
+        })
+    }
+}
+
+impl Stage {
+    async fn rest(&self, row: &Row, ask: &Ask, world: &World) -> Result<Vec<Row>, RowError> {
+        match &self.question {
+            Question::List(_) => self.list(row, &ask.requests[0], world).await,
+            Question::Lists(lists) => self.lists(lists, row, world).await,
+            Question::Diff(_) => self.diff(&ask.requests[0], world).await,
+            _ => {
+                let answer = world.transport.call(&ask.requests[0], &world.tally).await?;
+                match answer.is_success() {
+                    true => self.pick(&answer.json()?),
+                    false => Ok(vec![outcome(answer.status)]),
+                }
+            }
+        }
+    }
+
+    /// Every element of every page, once: one that moved while the list was paged stands where it
+    /// was first seen, as it was last seen.
+    async fn list(&self, row: &Row, first: &Request, world: &World) -> Result<Vec<Row>, RowError> {
+        let mut found: Vec<Row> = Vec::new();
+        let mut places: HashMap<String, usize> = HashMap::new();
+        let mut fault = None;
+        let mut missing = None;
+        let kept: Row = self
+            .keep
+            .iter()
+            .filter_map(|field| Some((field.clone(), row.get(field)?.clone())))
+            .collect();
+        let walk = self.client.list(&world.transport, first, &world.tally, |page| {
+            missing = missing.or(page.outcome);
+            for element in &page.elements {
+                match self.pick(element) {
+                    Ok(picked) => {
+                        for row in picked {
+                            let mut whole = kept.clone();
+                            whole.extend(row.clone());
+                            match key_of(&whole, &self.key) {
+                                Ok(key) => match places.get(&key.0) {
+                                    Some(place) => found[*place] = row,
+                                    None => {
+                                        places.insert(key.0, found.len());
+                                        found.push(row);
+                                    }
+                                },
+                                Err(field) => {
+                                    fault = Some(RowError::Row(format!(
+                                        "`pick` makes a row without the key field `{field}`"
+                                    )));
+                                }
+                            }
+                        }
+                    }
+                    Err(error) => fault = Some(error),
+                }
+            }
+            match fault {
+                Some(_) => Err(CallError::Protocol("the list is not read on".into())),
+                None => Ok(()),
+            }
+        });
+        let walked = walk.await;
+        match (fault, walked, missing) {
+            (Some(fault), _, _) => Err(fault),
+            (None, Err(error), _) => Err(error.into()),
+            (None, Ok(()), Some(status)) => Err(RowError::Answer(format!(
+                "{} answers {status} ({})",
+                first.shown(),
+                meaning(status)
+            ))),
+            (None, Ok(()), None) => Ok(found),
+        }
+    }
+
+    async fn lists(
+        &self,
+        lists: &[(String, Template)],
+        row: &Row,
+        world: &World,
+    ) -> Result<Vec<Row>, RowError> {
+        let mut gathered = Row::new();
+        let mut missing = None;
+        for (name, address) in lists {
+            let mut elements = Vec::new();
+            if let Some(path) = optional(address, row)? {
+                let first = self.client.get(&path);
+                let walk = self.client.list(&world.transport, &first, &world.tally, |page| {
+                    missing = missing.or(page.outcome);
+                    elements.extend(page.elements);
+                    Ok(())
+                });
+                walk.await?;
+            }
+            gathered.insert(name.clone(), elements.into());
+        }
+        let mut rows = self.pick(&Value::Object(gathered))?;
+        if let Some(status) = missing {
+            rows.iter_mut().for_each(|row| row.extend(outcome(status)));
+        }
+        Ok(rows)
+    }
+
+    /// A diff; where GitHub has none to give as one (406: more than 20,000 lines, 300 files or
+    /// 1 MB), what its files' own patches hold, each file that lacks one marked.
+    async fn diff(&self, request: &Request, world: &World) -> Result<Vec<Row>, RowError> {
+        let answer = world.transport.call(request, &world.tally).await?;
+        if answer.is_success() {
+            let diff = String::from_utf8_lossy(&answer.body).into_owned();
+            return self.pick(&json!({
+                "diff": diff, "complete": true, "from": "diff", "files": [],
+            }));
+        }
+        if answer.status != 406 {
+            return Ok(vec![outcome(answer.status)]);
+        }
+        let path = request.url.strip_prefix(&self.client.base_url).unwrap_or(&request.url);
+        // Small pages: in large ones GitHub leaves patches out without saying so.
+        let first = self.client.get(&format!("{path}/files?per_page=30"));
+        let mut diff = String::new();
+        let mut files = Vec::new();
+        let mut missing = None;
+        let walk = self.client.list(&world.transport, &first, &world.tally, |page| {
+            missing = missing.or(page.outcome);
+            for file in &page.elements {
+                files.push(add_file(&mut diff, file));
+            }
+            Ok(())
+        });
+        walk.await?;
+        if let Some(status) = missing {
+            return Ok(vec![outcome(status)]);
+        }
+        let complete = files.iter().all(|file| file["complete"] == json!(true));
+        self.pick(&json!({
+            "diff": diff, "complete": complete, "from": "files", "files": files,
+        }))
+    }
+
+    async fn graphql(
+        &self,
+        query: &Query,
+        rows: &[(Row, Ask)],
+        world: &World,
+    ) -> Vec<Result<Vec<Row>, RowError>> {
+        let mut asked = Vec::new();
+        for (row, _) in rows {
+            // `ask` took the same fields before.
+            asked.push(variables(query, row).unwrap_or_default());
+        }
+        let answers = self.client.batch(&world.transport, query, &asked, &world.tally).await;
+        answers
+            .into_iter()
+            .map(|answer| {
+                let value = answer?.json()?;
+                let data = value.get("data").cloned().unwrap_or_default();
+                let nothing = query.fields.iter().all(|field| data[field.as_str()].is_null());
+                if nothing && value.get("errors").is_some() {
+                    return Ok(vec![outcome(404)]);
+                }
+                self.pick(&data)
+            })
+            .collect()
+    }
+
+    fn pick(&self, value: &Value) -> Result<Vec<Row>, RowError> {
+        let picked = match &self.pick {
+            None => vec![value.clone()],
+            Some(jq) => {
+                jq.run(value).map_err(|error| RowError::Row(format!("`pick` failed: {error}")))?
+            }
+        };
+        picked
+            .into_iter()
+            .map(|value| match value {
+                Value::Object(row) => Ok(row),
+                other => {
+                    let shown: String = other.to_string().chars().take(100).collect();
+                    Err(RowError::Row(format!("`pick` yields {shown}, an object is wanted")))
+                }
+            })
+            .collect()
+    }
+}
+
+/// Adds a file's patch to a diff, with the header that git would write, and tells what there was.
+fn add_file(diff: &mut String, file: &Value) -> Value {
+    let text = |name: &str| file.get(name).and_then(Value::as_str);
+    let number = |name: &str| file.get(name).and_then(Value::as_u64).unwrap_or(0);
+    let path = text("filename").unwrap_or_default();
+    let before = text("previous_filename").unwrap_or(path);
+    let status = text("status").unwrap_or_default();
+    let patch = text("patch");
+    diff.push_str(&format!("diff --git a/{before} b/{path}\n"));
+    let old = if status == "added" { "/dev/null".to_owned() } else { format!("a/{before}") };
+    let new = if status == "removed" { "/dev/null".to_owned() } else { format!("b/{path}") };
+    if let Some(patch) = patch {
+        diff.push_str(&format!("--- {old}\n+++ {new}\n{patch}"));
+        if !patch.ends_with('\n') {
+            diff.push('\n');
+        }
+    }
+    // A rename changes no line and has no patch; a binary file has none either, and says so by
+    // counting no change while it is no rename.
+    let complete = patch.is_some() || (number("changes") == 0 && status == "renamed");
+    json!({
+        "path": path, "status": status, "additions": number("additions"),
+        "deletions": number("deletions"), "complete": complete,
+    })
+}
+
+fn variables(query: &Query, row: &Row) -> Result<Row, RowError> {
+    let variable = |name: &String| {
+        let value = row.get(name).ok_or_else(|| {
+            RowError::Row(format!("the row has no field `{name}` for the query's variable"))
+        })?;
+        Ok((name.clone(), value.clone()))
+    };
+    query.variables.iter().map(variable).collect()
+}
+
+/// A rendered address; it begins with a slash, so that it stays on the server.
+fn render(address: &Template, row: &Row) -> Result<String, RowError> {
+    let path = address.render(row).map_err(|error| RowError::Row(error.to_string()))?;
+    let path = path.trim();
+    if !path.starts_with('/') || path.contains(char::is_control) {
+        return Err(RowError::Row(format!("the address `{path}` does not begin with a slash")));
+    }
+    Ok(path.to_owned())
+}
+
+fn optional(address: &Template, row: &Row) -> Result<Option<String>, RowError> {
+    let path = address.render(row).map_err(|error| RowError::Row(error.to_string()))?;
+    if path.trim().is_empty() { Ok(None) } else { render(address, row).map(Some) }
+}
+
+/// What a row holds in place of an answer that there will never be.
+fn outcome(status: u16) -> Row {
+    let outcome = json!({ "status": status, "reason": meaning(status) });
+    Row::from_iter([("_outcome".to_owned(), outcome)])
+}
+
+fn meaning(status: u16) -> &'static str {
+    match status {
+        404 => "not found, or not to be seen with these credentials",
+        406 => "too large",
+        410 => "deleted",
+        451 => "blocked for legal reasons",
+        _ => "no answer",
+    }
+}

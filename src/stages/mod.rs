@@ -1,0 +1,213 @@
+//! The stage kinds: one file a kind, the traits they share, and the registry that names them all.
+//!
+//! A kind compiles what a user wrote into a stage, telling every mistake; a stage then asks and
+//! answers row by row, or makes a whole table at once. What its result depends on it tells through
+//! [`Components`], the one source of both the fingerprint and its explanation.
+
+mod command;
+mod compile;
+mod github;
+mod llm;
+mod sink;
+mod sql;
+
+pub use compile::{Columns, Compile, InputInfo, RowShape};
+pub use sink::Sink;
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use schemars::{Schema, SchemaGenerator};
+use thiserror::Error;
+
+use crate::clients::{CallError, Request, Tally, Transport};
+use crate::manifest::{Project, SourceText};
+use crate::programs::Condition;
+use crate::store::{Artifact, Store, StoreError};
+use crate::table::Row;
+
+/// Every kind there is.
+pub const REGISTRY: [&dyn Kind; 4] = [&github::Github, &llm::Llm, &sql::Sql, &command::Command];
+
+/// The kind of that name.
+pub fn kind(name: &str) -> Option<&'static dyn Kind> {
+    REGISTRY.into_iter().find(|kind| kind.name() == name)
+}
+
+/// A kind of stage.
+pub trait Kind: Sync {
+    /// As it stands after `kind =`.
+    fn name(&self) -> &'static str;
+
+    /// Raised when the same definition would make other rows: what was made before is then made
+    /// again.
+    fn version(&self) -> u32;
+
+    /// What `[stages.NAME]` may hold beside what all stages have, for editors.
+    fn settings(&self, generator: &mut SchemaGenerator) -> Schema;
+
+    /// Reads the stage's settings. Mistakes go to `cx`; with any there is no stage.
+    fn compile(&self, cx: &mut Compile<'_>) -> Option<Compiled>;
+}
+
+/// A stage, ready to run.
+pub struct Compiled {
+    pub work: Work,
+    /// What is known of the rows that it will make.
+    pub columns: Columns,
+    /// The fields that tell its rows apart.
+    pub key: Vec<String>,
+    /// The files that it reads: nodes of the graph beside the stages.
+    pub sources: Vec<Arc<SourceText>>,
+    /// The params that it names.
+    pub params: BTreeSet<String>,
+    /// The secrets that it cannot do without when it calls.
+    pub secrets: Vec<Secret>,
+}
+
+/// An environment variable that a stage's calls need, and what for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Secret {
+    pub variable: String,
+    /// `model \`small\``, `GitHub's GraphQL`.
+    pub of: String,
+}
+
+/// How a stage works.
+#[derive(Clone)]
+pub enum Work {
+    /// Row by row, driven by its one input.
+    Rows(RowWork),
+    /// Once, from all of its inputs.
+    Table(Arc<dyn TableStage>),
+}
+
+/// A row stage with what the driver does for it.
+#[derive(Clone)]
+pub struct RowWork {
+    pub stage: Arc<dyn RowStage>,
+    pub shape: RowShape,
+    /// Rows for which it is false are passed over.
+    pub filter: Option<Arc<Condition>>,
+}
+
+/// Takes the parts of what a result depends on, one by one. Implemented once as a hasher and once
+/// as readable text, so that an explanation cannot drift from what decides.
+pub trait Components {
+    /// A part with its name: `("prompt", "prompts/classify.md", text)` is told as
+    /// `add("prompt", text)`.
+    fn add(&mut self, name: &str, value: &str);
+}
+
+/// What a row asks: requests that are known before anything is sent. Together with the row's key
+/// and its kept fields they decide whether its result is known already.
+#[derive(Debug, Default)]
+pub struct Ask {
+    pub requests: Vec<Request>,
+    /// For what asks nobody: the text that the result follows from.
+    pub text: String,
+}
+
+/// A stage that works row by row.
+pub trait RowStage: Send + Sync {
+    /// Tells all that its rows depend on, beside the rows that go in.
+    fn describe(&self, components: &mut dyn Components);
+
+    /// What `row` asks. Sends nothing.
+    fn ask(&self, row: &Row) -> Result<Ask, RowError>;
+
+    /// How many rows `run` takes at once, at the most.
+    fn batch(&self) -> usize {
+        1
+    }
+
+    /// How many batches may be under way at once.
+    fn concurrency(&self) -> usize;
+
+    /// The rows that come out for each of `rows`, which `ask` accepted, in the order of `rows`. The
+    /// driver writes the carried fields ([`RowShape`]) before them.
+    fn run<'a>(
+        &'a self,
+        rows: &'a [(Row, Ask)],
+        world: &'a World,
+    ) -> BoxFuture<'a, Vec<Result<Vec<Row>, RowError>>>;
+}
+
+/// A stage that makes its table at once.
+pub trait TableStage: Send + Sync {
+    /// Tells all that its table depends on, beside its inputs.
+    fn describe(&self, components: &mut dyn Components);
+
+    /// Makes the table: pushes every row to `sink`, in order, and gives it back.
+    fn make<'a>(
+        &'a self,
+        inputs: Vec<Input>,
+        sink: Sink,
+        world: &'a World,
+    ) -> BoxFuture<'a, Result<Sink, StageError>>;
+}
+
+/// A table that a stage reads.
+#[derive(Clone)]
+pub struct Input {
+    pub name: String,
+    pub artifact: Artifact,
+}
+
+/// What a running stage may use.
+pub struct World {
+    pub transport: Arc<Transport>,
+    pub tally: Arc<Tally>,
+    pub store: Store,
+    pub project: Project,
+    /// An empty folder of its own, removed when the stage ends.
+    pub scratch: PathBuf,
+    /// For what is worth saying but stops nothing.
+    pub note: Arc<dyn Fn(String) + Send + Sync>,
+}
+
+/// Why a row has no result.
+#[derive(Debug, Error)]
+pub enum RowError {
+    /// It failed in passing; the next run asks again.
+    #[error("{0}")]
+    Passing(String),
+    /// An answer came and is no good; asked again only when told to, or when the request changes.
+    #[error("{0}")]
+    Answer(String),
+    /// The row itself cannot be asked about.
+    #[error("{0}")]
+    Row(String),
+    /// No row of this stage can succeed.
+    #[error(transparent)]
+    Stage(#[from] StageError),
+}
+
+impl From<CallError> for RowError {
+    fn from(error: CallError) -> RowError {
+        match error {
+            error if error.stops_the_stage() => RowError::Stage(StageError::Call(error)),
+            CallError::Refused { .. } => RowError::Answer(error.to_string()),
+            error => RowError::Passing(error.to_string()),
+        }
+    }
+}
+
+/// Why a stage ends without a table.
+#[derive(Debug, Error)]
+pub enum StageError {
+    #[error(transparent)]
+    Call(CallError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl From<std::io::Error> for StageError {
+    fn from(error: std::io::Error) -> StageError {
+        StageError::Store(error.into())
+    }
+}

@@ -1,0 +1,471 @@
+//! Kind `sql`: one SQLite query over its inputs, on a database of its own that lasts for the query.
+
+use std::collections::HashSet;
+use std::path::Path;
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use rusqlite::hooks::{AuthAction, Authorization};
+use rusqlite::types::{ToSqlOutput, Value as SqlValue, ValueRef};
+use rusqlite::{Connection, params_from_iter};
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::Deserialize;
+use serde_json::Value;
+use toml::Spanned;
+
+use super::{
+    Columns, Compile, Compiled, Components, Input, InputInfo, Kind, Sink, StageError, TableStage,
+    Work, World,
+};
+use crate::clients::CallError;
+use crate::manifest::{Problem, did_you_mean};
+use crate::table::{Column, Row, Types};
+
+pub struct Sql;
+
+/// What `[stages.NAME]` may hold.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Settings {
+    /// One SQLite query, or a `.sql` file with one. Every input is a table named after it (a file
+    /// after its name without folder and extension); names with `-` are quoted: `"root-cause"`.
+    /// Fields are columns; nested values are JSON text for the JSON functions. Columns that come
+    /// straight from an input keep their type; a computed one is text or a number unless its name
+    /// says more: `AS "fixed_by: json"`, `AS "is_fixed: bool"`.
+    #[schemars(with = "String")]
+    query: Spanned<String>,
+}
+
+struct Stage {
+    query: String,
+    /// The tables that the inputs become, in the order of the inputs.
+    tables: Vec<TableName>,
+}
+
+struct TableName {
+    name: String,
+    /// What is known of its columns, for a table that turns out to have no row.
+    columns: Columns,
+}
+
+/// A table without a column cannot be made; one that is empty and unknown has this one.
+const NO_COLUMN: &str = "_empty";
+/// The memory that SQLite may take for pages, in KiB; the rest waits in the file.
+const PAGES_KIB: i64 = 64 << 10;
+
+impl Kind for Sql {
+    fn name(&self) -> &'static str {
+        "sql"
+    }
+
+    fn version(&self) -> u32 {
+        1
+    }
+
+    fn settings(&self, generator: &mut SchemaGenerator) -> Schema {
+        generator.subschema_for::<Settings>()
+    }
+
+    fn compile(&self, cx: &mut Compile<'_>) -> Option<Compiled> {
+        let settings: Settings = cx.settings()?;
+        let plain = cx.no_row_settings("sql");
+        let tables = tables(cx)?;
+        let (source, inline) = cx.text_or_file(&settings.query, &[".sql"])?;
+        let query = source.text.clone();
+        let columns = match check(&query, &tables) {
+            Ok(columns) => columns,
+            Err(fault) => {
+                let range = match fault.offset {
+                    Some(offset) => offset..word_end(&query, offset),
+                    None => 0..query.find('\n').unwrap_or(query.len()),
+                };
+                let (at, range) = cx.place(&source, range, &inline);
+                let help = fault.help(&tables);
+                let message = format!("the query cannot be used: {}", fault.message);
+                cx.problems.add(Problem::new(message).at(&at, range).help_if(help));
+                return None;
+            }
+        };
+        let key = cx.own_key(&columns)?;
+        plain.then(|| Compiled {
+            work: Work::Table(Arc::new(Stage { query, tables })),
+            columns,
+            key,
+            sources: std::mem::take(&mut cx.sources),
+            params: std::mem::take(&mut cx.params),
+            secrets: Vec::new(),
+        })
+    }
+}
+
+/// What each input's table is called.
+fn tables(cx: &mut Compile<'_>) -> Option<Vec<TableName>> {
+    if cx.inputs.is_empty() {
+        let message = format!("stage `{}` has no input to query", cx.decl.name);
+        cx.fail(cx.span(), message, Some("add `inputs = [\"...\"]`".into()));
+        return None;
+    }
+    let mut seen = HashSet::new();
+    let mut tables = Vec::new();
+    for InputInfo { name, columns, .. } in cx.inputs.clone() {
+        let path = Path::new(&name);
+        let table = match path.extension().and(path.file_stem()).and_then(|stem| stem.to_str()) {
+            Some(stem) => stem.to_owned(),
+            None => name.clone(),
+        };
+        if !seen.insert(table.to_lowercase()) {
+            let message =
+                format!("two inputs of stage `{}` become the table `{table}`", cx.decl.name);
+            let help = "SQLite does not tell upper from lower case, nor folders; rename one";
+            cx.fail(cx.span(), message, Some(help.into()));
+            return None;
+        }
+        tables.push(TableName { name: table, columns });
+    }
+    Some(tables)
+}
+
+/// Why a query cannot be used.
+struct Fault {
+    message: String,
+    offset: Option<usize>,
+}
+
+impl Fault {
+    fn help(&self, tables: &[TableName]) -> Option<String> {
+        if let Some(name) = self.message.strip_prefix("no such table: ") {
+            return did_you_mean(name, tables.iter().map(|table| table.name.as_str()));
+        }
+        let name = self.message.strip_prefix("no such column: ")?;
+        let name = name.rsplit('.').next().unwrap_or(name);
+        let known = tables.iter().flat_map(|table| match &table.columns {
+            Columns::Known(names) => names.clone(),
+            Columns::Unknown => Vec::new(),
+        });
+        let known: Vec<String> = known.collect();
+        did_you_mean(name, known.iter().map(String::as_str))
+    }
+}
+
+impl From<rusqlite::Error> for Fault {
+    fn from(error: rusqlite::Error) -> Fault {
+        match error {
+            rusqlite::Error::SqlInputError { msg, offset, .. } => {
+                Fault { message: msg, offset: usize::try_from(offset).ok() }
+            }
+            rusqlite::Error::SqliteFailure(_, Some(message)) => Fault { message, offset: None },
+            rusqlite::Error::Empty => Fault { message: "it is empty".into(), offset: None },
+            rusqlite::Error::MultipleStatement => {
+                let message = "it holds more than one statement; a stage has one query".into();
+                Fault { message, offset: None }
+            }
+            other => Fault { message: other.to_string(), offset: None },
+        }
+    }
+}
+
+/// Prepares the query against empty tables. Tells the columns of its rows where those of all its
+/// inputs are known.
+fn check(query: &str, tables: &[TableName]) -> Result<Columns, Fault> {
+    let mut connection = Connection::open_in_memory()?;
+    for table in tables {
+        let columns: Vec<Column> = known_columns(table);
+        create(&connection, &table.name, &columns)?;
+    }
+    confine(&mut connection)?;
+    let all_known = tables.iter().all(|table| matches!(table.columns, Columns::Known(_)));
+    let statement = match connection.prepare(query).map_err(Fault::from) {
+        Ok(statement) => statement,
+        // It may be there at run time.
+        Err(fault) if !all_known && fault.message.starts_with("no such column") => {
+            return Ok(Columns::Unknown);
+        }
+        Err(fault) => return Err(fault),
+    };
+    let names = outputs(&statement)?.into_iter().map(|output| output.name).collect();
+    Ok(if all_known { Columns::Known(names) } else { Columns::Unknown })
+}
+
+fn known_columns(table: &TableName) -> Vec<Column> {
+    match &table.columns {
+        Columns::Known(names) => names
+            .iter()
+            .map(|name| Column { name: name.clone(), types: Types::default() })
+            .collect(),
+        Columns::Unknown => Vec::new(),
+    }
+}
+
+/// A query may read the tables that are there, and nothing else.
+fn confine(connection: &mut Connection) -> rusqlite::Result<()> {
+    connection.authorizer(Some(|context: rusqlite::hooks::AuthContext<'_>| {
+        match context.action {
+            AuthAction::Select | AuthAction::Read { .. } | AuthAction::Recursive => {
+                Authorization::Allow
+            }
+            // What time it is, and what comes of chance, would differ from run to run.
+            AuthAction::Function { function_name } => match function_name {
+                "load_extension" | "readfile" | "writefile" | "random" | "randomblob" => {
+                    Authorization::Deny
+                }
+                _ => Authorization::Allow,
+            },
+            _ => Authorization::Deny,
+        }
+    }))
+}
+
+/// How a column's values are kept in SQLite, told by the type it is declared with. None of these
+/// makes SQLite convert a text to a number.
+fn declared(types: Types) -> &'static str {
+    let Types { boolean, number, text, nested, null: _ } = types;
+    match (boolean, nested) {
+        (true, false) if !number && !text => "BOOLEAN",
+        (_, true) => "JSON_BLOB",
+        _ => "",
+    }
+}
+
+fn create(connection: &Connection, table: &str, columns: &[Column]) -> rusqlite::Result<()> {
+    let columns: Vec<String> = match columns.is_empty() {
+        true => vec![quoted(NO_COLUMN)],
+        false => columns
+            .iter()
+            .map(|column| format!("{} {}", quoted(&column.name), declared(column.types)))
+            .collect(),
+    };
+    connection.execute(&format!("CREATE TABLE {} ({})", quoted(table), columns.join(", ")), [])?;
+    Ok(())
+}
+
+fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+impl TableStage for Stage {
+    fn describe(&self, components: &mut dyn Components) {
+        components.add("query", &self.query);
+        components.add("sqlite", rusqlite::version());
+    }
+
+    fn make<'a>(
+        &'a self,
+        inputs: Vec<Input>,
+        sink: Sink,
+        world: &'a World,
+    ) -> BoxFuture<'a, Result<Sink, StageError>> {
+        Box::pin(async move {
+            let query = self.query.clone();
+            let tables: Vec<(String, Vec<Column>, Input)> = self
+                .tables
+                .iter()
+                .zip(inputs)
+                .map(|(table, input)| {
+                    // A table without a row has no column of its own to tell.
+                    let columns = match input.artifact.columns.is_empty() {
+                        true => known_columns(table),
+                        false => input.artifact.columns.clone(),
+                    };
+                    (table.name.clone(), columns, input)
+                })
+                .collect();
+            let (store, transport) = (world.store.clone(), world.transport.clone());
+            let (note, path) = (world.note.clone(), world.scratch.join("query.db"));
+            let work = move || -> Result<Sink, StageError> {
+                let mut connection = Connection::open(path).map_err(failed)?;
+                connection
+                    .execute_batch(&format!(
+                        "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;
+                         PRAGMA temp_store = FILE; PRAGMA cache_size = -{PAGES_KIB};"
+                    ))
+                    .map_err(failed)?;
+                let stop = transport.clone();
+                connection
+                    .progress_handler(100_000, Some(move || stop.is_interrupted()))
+                    .map_err(failed)?;
+                for (name, columns, input) in &tables {
+                    fill(&mut connection, name, columns, store.rows(&input.artifact))?;
+                }
+                confine(&mut connection).map_err(failed)?;
+                let made = ask(&connection, &query, sink, &*note);
+                match transport.is_interrupted() {
+                    true => Err(StageError::Call(CallError::Interrupted)),
+                    false => made,
+                }
+            };
+            tokio::task::spawn_blocking(work)
+                .await
+                .map_err(|error| StageError::Failed(format!("the query ended badly: {error}")))?
+        })
+    }
+}
+
+fn failed(error: rusqlite::Error) -> StageError {
+    StageError::Failed(format!("the query failed: {}", Fault::from(error).message))
+}
+
+fn fill(
+    connection: &mut Connection,
+    table: &str,
+    columns: &[Column],
+    rows: impl Iterator<Item = Result<Row, crate::store::StoreError>>,
+) -> Result<(), StageError> {
+    create(connection, table, columns).map_err(|error| match Fault::from(error).message {
+        message if message.contains("duplicate column") => StageError::Failed(format!(
+            "`{table}` cannot be a table: {message} (SQLite does not tell upper from lower case)"
+        )),
+        message => StageError::Failed(format!("`{table}` cannot be a table: {message}")),
+    })?;
+    let marks = vec!["?"; columns.len().max(1)].join(", ");
+    let insert = format!("INSERT INTO {} VALUES ({marks})", quoted(table));
+    let transaction = connection.transaction().map_err(failed)?;
+    {
+        let mut statement = transaction.prepare(&insert).map_err(failed)?;
+        for row in rows {
+            let row = row?;
+            let values = columns.iter().map(|column| stored(row.get(&column.name)));
+            statement.execute(params_from_iter(values)).map_err(failed)?;
+        }
+    }
+    transaction.commit().map_err(failed)
+}
+
+/// A field as SQLite holds it.
+fn stored(value: Option<&Value>) -> ToSqlOutput<'_> {
+    let owned = ToSqlOutput::Owned;
+    match value {
+        None | Some(Value::Null) => owned(SqlValue::Null),
+        Some(Value::Bool(truth)) => owned(SqlValue::Integer((*truth).into())),
+        Some(Value::String(text)) => ToSqlOutput::Borrowed(ValueRef::Text(text.as_bytes())),
+        Some(Value::Number(number)) => match (number.as_i64(), number.as_u64()) {
+            (Some(integer), _) => owned(SqlValue::Integer(integer)),
+            // Beyond SQLite's integers; as a float it would lose digits.
+            (None, Some(large)) => owned(SqlValue::Text(large.to_string())),
+            _ => owned(SqlValue::Real(number.as_f64().unwrap_or_default())),
+        },
+        Some(nested) => owned(SqlValue::Text(nested.to_string())),
+    }
+}
+
+/// A column of the result: its name, and what its values become.
+struct Output {
+    name: String,
+    form: Form,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Form {
+    /// As SQLite has it.
+    Plain,
+    /// Straight from an input's column of booleans, or told to be one.
+    Bool,
+    /// Straight from an input's column with nested values: arrays and objects are parsed.
+    Nested,
+    /// Told to be JSON: all of it is parsed.
+    Json,
+}
+
+fn outputs(statement: &rusqlite::Statement<'_>) -> Result<Vec<Output>, Fault> {
+    let mut seen = HashSet::new();
+    let mut outputs = Vec::new();
+    for column in statement.columns() {
+        let (name, told) = match column.name().rsplit_once(':') {
+            Some((name, told)) => (name.trim_end(), Some(told.trim())),
+            None => (column.name(), None),
+        };
+        let (name, form) = match (told, column.decl_type()) {
+            (Some("json"), _) => (name, Form::Json),
+            (Some("bool"), _) => (name, Form::Bool),
+            (_, Some("BOOLEAN")) => (column.name(), Form::Bool),
+            (_, Some("JSON_BLOB")) => (column.name(), Form::Nested),
+            _ => (column.name(), Form::Plain),
+        };
+        if !seen.insert(name.to_owned()) {
+            let message = format!(
+                "two columns of the result are called `{name}`; name the columns that are wanted, \
+                 or give one another name with AS"
+            );
+            return Err(Fault { message, offset: None });
+        }
+        outputs.push(Output { name: name.to_owned(), form });
+    }
+    Ok(outputs)
+}
+
+fn ask(
+    connection: &Connection,
+    query: &str,
+    mut sink: Sink,
+    note: &dyn Fn(String),
+) -> Result<Sink, StageError> {
+    let mut statement = connection.prepare(query).map_err(failed)?;
+    let outputs = outputs(&statement).map_err(|fault| StageError::Failed(fault.message))?;
+    // Whether a computed text has looked like JSON so far; `None` before the first text.
+    let mut looks: Vec<Option<bool>> = vec![None; outputs.len()];
+    let mut rows = statement.query([]).map_err(failed)?;
+    let mut number = 0u64;
+    while let Some(found) = rows.next().map_err(failed)? {
+        number += 1;
+        let mut row = Row::new();
+        for (at, output) in outputs.iter().enumerate() {
+            let value = found.get_ref(at).map_err(failed)?;
+            let value = read(value, output.form).map_err(|what| {
+                StageError::Failed(format!("row {number}, column `{}`: {what}", output.name))
+            })?;
+            if let (Form::Plain, Value::String(text)) = (output.form, &value)
+                && looks[at] != Some(false)
+            {
+                looks[at] = Some(nested(text).is_some());
+            }
+            row.insert(output.name.clone(), value);
+        }
+        sink.push(&row)?;
+    }
+    for (output, looks) in outputs.iter().zip(looks) {
+        if looks == Some(true) {
+            let name = &output.name;
+            note(format!(
+                "the column `{name}` holds JSON as text; write AS \"{name}: json\" to have it as JSON"
+            ));
+        }
+    }
+    Ok(sink)
+}
+
+/// A value of the result as JSON.
+fn read(value: ValueRef<'_>, form: Form) -> Result<Value, String> {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    match (value, form) {
+        (ValueRef::Null, _) => Ok(Value::Null),
+        (ValueRef::Integer(0), Form::Bool) => Ok(Value::Bool(false)),
+        (ValueRef::Integer(1), Form::Bool) => Ok(Value::Bool(true)),
+        (value, Form::Bool) => Err(format!("{value:?} is no boolean (0, 1 or NULL)")),
+        (ValueRef::Integer(integer), _) => Ok(integer.into()),
+        (ValueRef::Real(real), _) => serde_json::Number::from_f64(real)
+            .map(Value::Number)
+            .ok_or_else(|| format!("{real} has no form in JSON")),
+        (ValueRef::Text(bytes), Form::Json) => serde_json::from_slice(bytes)
+            .map_err(|error| format!("it is told to be JSON and is not: {error}")),
+        (ValueRef::Text(bytes), Form::Nested) => {
+            let text = text(bytes);
+            Ok(nested(&text).unwrap_or(Value::String(text)))
+        }
+        (ValueRef::Text(bytes), Form::Plain) => Ok(Value::String(text(bytes))),
+        (ValueRef::Blob(_), _) => {
+            Err("a blob has no form in JSON; use json() or hex() in the query".into())
+        }
+    }
+}
+
+/// A text that is a whole JSON array or object.
+fn nested(text: &str) -> Option<Value> {
+    let begins = text.starts_with(['[', '{']);
+    begins.then(|| serde_json::from_str(text).ok()).flatten()
+}
+
+fn word_end(text: &str, start: usize) -> usize {
+    let rest = text.get(start..).unwrap_or_default();
+    let word =
+        rest.find(|c: char| !c.is_alphanumeric() && c != '_' && c != '.').unwrap_or(rest.len());
+    start + word.max(rest.chars().next().map_or(0, char::len_utf8))
+}

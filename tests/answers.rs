@@ -1,0 +1,287 @@
+//! The `llm` kind: every answer valid and paid once; a bad one asked again with what was wrong; a
+//! useless one never passed off as an answer.
+
+mod support;
+
+use serde_json::{Value, json};
+use support::{Simulator, TestSpace};
+
+const SCHEMA: &str = r#"{"type": "object", "properties": {"label": {"type": "string", "enum": ["a", "b"]}},
+  "required": ["label"], "additionalProperties": false}"#;
+
+fn space(simulator: &Simulator, settings: &str) -> TestSpace {
+    let mut space = TestSpace::new();
+    space.write(
+        "pipeline.toml",
+        format!(
+            r#"
+[pipeline]
+name = "test"
+[models.small]
+base_url = "{}/v1"
+model = "tiny"
+price = {{ input = 1.0, output = 2.0 }}
+[[tables.texts]]
+id = 1
+text = "first"
+note = "n"
+[[tables.texts]]
+id = 2
+text = "second"
+[[tables.texts]]
+id = 3
+text = "first"
+[stages.label]
+kind = "llm"
+inputs = ["texts"]
+key = ["id"]
+model = "small"
+prompt = "p.md"
+schema = "s.json"
+outputs = ["data/labels.json"]
+{settings}
+"#,
+            simulator.address
+        ),
+    );
+    space.write("p.md", "Label this: {{ text }}");
+    space.write("s.json", SCHEMA);
+    space.env("NO_COLOR", "1");
+    space
+}
+
+/// A chat completion with the given message and reason to end.
+fn completion(message: Value, reason: &str) -> String {
+    json!({
+        "model": "tiny-1", "usage": {"prompt_tokens": 10, "completion_tokens": 5},
+        "choices": [{"index": 0, "message": message, "finish_reason": reason}],
+    })
+    .to_string()
+}
+
+fn says(text: &str) -> String {
+    completion(json!({"role": "assistant", "content": text}), "stop")
+}
+
+#[test]
+fn answers_are_valid_and_tell_where_they_come_from() {
+    let simulator = Simulator::start(&[]);
+    let space = space(&simulator, "");
+    let ran = space.run(&[]).expect(0);
+    let rows = space.rows("data/labels.json");
+    assert_eq!(rows.len(), 3);
+    for row in &rows {
+        assert!(["a", "b"].contains(&row["label"].as_str().unwrap()));
+        let call = &row["_call"];
+        assert_eq!(call["model"], "tiny");
+        assert_eq!(call["returned_model"], "tiny-sim");
+        assert_eq!(call["finish_reason"], "stop");
+        assert_eq!(call["source"], "simulated");
+        assert_eq!(call["truncated"], false);
+        assert!(call["tokens_in"].as_u64().unwrap() > 0);
+        assert_eq!(call["id"].as_str().unwrap().len(), 64);
+    }
+    assert_eq!(rows[0]["label"], rows[2]["label"]);
+    assert_eq!(rows[0]["_call"]["id"], rows[2]["_call"]["id"], "the same request is one call");
+    assert_eq!(simulator.total(), 2);
+    let json = ran.json();
+    assert_eq!(json["calls"], 2);
+    assert_eq!(json["calls_cached"], 1);
+    let (input, output) =
+        (json["tokens_in"].as_f64().unwrap(), json["tokens_out"].as_f64().unwrap());
+    let cost = json["cost_usd"].as_f64().unwrap();
+    assert!((cost - (input + 2.0 * output) / 1e6).abs() < 2e-6, "{json}");
+    let again = space.run(&[]).expect(0).json();
+    assert_eq!(
+        (&again["calls"], &again["tokens_in"], &again["cost_usd"]),
+        (&json!(0), &json!(0), &json!(0.0))
+    );
+}
+
+#[test]
+fn a_bad_answer_is_asked_again_with_what_was_wrong() {
+    let simulator = Simulator::start(&[]);
+    let space = space(&simulator, "");
+    let order =
+        json!({"path": "/v1", "status": 200, "body": says("{\"label\": \"c\"}"), "times": 1});
+    simulator.fault(order);
+    let ran = space.run(&[]).expect(0);
+    let rows = space.rows("data/labels.json");
+    assert_eq!(rows.len(), 3);
+    let repaired: u64 = rows.iter().map(|row| row["_call"]["repairs"].as_u64().unwrap()).sum();
+    assert!(repaired >= 1);
+    assert_eq!(ran.json()["calls"], 3, "two texts and one repair");
+}
+
+#[test]
+fn what_is_never_valid_fails_and_is_not_paid_for_again() {
+    let simulator = Simulator::start(&[]);
+    let space = space(&simulator, "repairs = 1");
+    simulator.fault(json!({"path": "/v1", "status": 200, "body": says("no idea")}));
+    let ran = space.run(&[]).expect(1);
+    assert_eq!(ran.states(), ["label incomplete"]);
+    assert_eq!(ran.stage("label")["failed_rows"], 3);
+    assert_eq!(ran.stage("label")["rows"], 0);
+    let failed = space.rows("data/labels.json.failed.jsonl");
+    assert_eq!(failed.len(), 3);
+    assert_eq!(failed[0]["_failed"]["kind"], "answer");
+    let reason = failed[0]["_failed"]["reason"].as_str().unwrap();
+    assert!(reason.contains("after 2 attempts"), "{reason}");
+    let asked = simulator.total();
+    assert_eq!(asked, 4, "two texts, one repair each");
+    simulator.heal();
+    space.run(&[]).expect(1);
+    assert_eq!(
+        simulator.total(),
+        asked,
+        "the raw answers stand as evidence; nothing is paid again"
+    );
+}
+
+#[test]
+fn refusals_and_cut_answers_are_no_labels() {
+    for (body, told) in [
+        (
+            completion(
+                json!({"role": "assistant", "content": null, "refusal": "I cannot"}),
+                "stop",
+            ),
+            "refused",
+        ),
+        (
+            completion(json!({"role": "assistant", "content": "{\"label\": \"a\"}"}), "length"),
+            "length limit",
+        ),
+        (completion(json!({"role": "assistant", "content": ""}), "content_filter"), "filter"),
+    ] {
+        let simulator = Simulator::start(&[]);
+        let space = space(&simulator, "");
+        simulator.fault(json!({"path": "/v1", "status": 200, "body": body}));
+        space.run(&[]).expect(1);
+        assert!(space.rows("data/labels.json").is_empty());
+        let failed = space.rows("data/labels.json.failed.jsonl");
+        let reason = failed[0]["_failed"]["reason"].as_str().unwrap();
+        assert!(reason.contains(told), "{reason}");
+        assert_eq!(simulator.total(), 2, "asked once each");
+    }
+}
+
+#[test]
+fn a_check_finds_what_a_schema_cannot() {
+    let simulator = Simulator::start(&[]);
+    let check = r#"check = 'if .row.id == 2 then "row \(.row.id) cannot be \(.answer.label)" else empty end'"#;
+    let space = space(&simulator, check);
+    let ran = space.run(&[]).expect(1);
+    assert_eq!(ran.stage("label")["rows"], 2);
+    let failed = space.rows("data/labels.json.failed.jsonl");
+    assert!(failed[0]["_failed"]["reason"].as_str().unwrap().contains("row 2 cannot be"));
+    assert_eq!(simulator.total(), 1 + 3, "a first answer, and one with two repairs");
+}
+
+#[test]
+fn failures_in_passing_are_never_stored() {
+    let simulator = Simulator::start(&[]);
+    let space = space(&simulator, "");
+    space.edit("pipeline.toml", "model = \"tiny\"", "model = \"tiny\"\nattempts = 1");
+    simulator.fault(json!({"path": "/v1", "status": 500, "times": 1}));
+    let ran = space.run(&[]).expect(1);
+    assert_eq!(ran.states(), ["label incomplete"]);
+    let failed = space.rows("data/labels.json.failed.jsonl");
+    assert!(failed.iter().all(|row| row["_failed"]["kind"] == "passing"));
+    let again = space.run(&[]).expect(0);
+    assert_eq!(again.stage("label")["rows"], 3);
+    assert_eq!(again.stage("label")["rows_run"], failed.len());
+    assert_eq!(again.stage("label")["rows_memo"], 3 - failed.len());
+    assert!(!space.exists("data/labels.json.failed.jsonl"));
+}
+
+#[test]
+fn a_field_that_no_prompt_reads_changes_nothing() {
+    let simulator = Simulator::start(&[]);
+    let space = space(&simulator, "");
+    space.run(&[]).expect(0);
+    space.edit("pipeline.toml", "note = \"n\"", "note = \"another\"");
+    let ran = space.run(&[]).expect(0);
+    assert_eq!(ran.stage("label")["rows_run"], 0);
+    assert_eq!(ran.stage("label")["rows_memo"], 3);
+    assert_eq!(ran.json()["calls"], 0);
+}
+
+#[test]
+fn an_old_prompt_put_back_is_restored() {
+    let simulator = Simulator::start(&[]);
+    let space = space(&simulator, "");
+    space.run(&[]).expect(0);
+    let before = space.read("data/labels.json");
+    space.edit("p.md", "Label this", "Classify this");
+    assert_eq!(space.run(&[]).expect(0).stage("label")["calls"], 2);
+    assert_ne!(space.read("data/labels.json"), before);
+    space.edit("p.md", "Classify this", "Label this");
+    let ran = space.run(&[]).expect(0);
+    assert_eq!(ran.states(), ["label restored"]);
+    assert_eq!(ran.json()["calls"], 0);
+    assert_eq!(space.read("data/labels.json"), before);
+}
+
+#[test]
+fn other_forms_of_answers_are_checked_here() {
+    let simulator = Simulator::start(&[]);
+    let space = space(&simulator, "answers = \"text\"");
+    let body = says("Sure! Here it is:\n```json\n{\"label\": \"b\"}\n```\nAnything else?");
+    simulator.fault(json!({"path": "/v1", "status": 200, "body": body}));
+    space.run(&[]).expect(0);
+    assert!(space.rows("data/labels.json").iter().all(|row| row["label"] == "b"));
+}
+
+#[test]
+fn a_missing_key_is_told_before_anything_runs() {
+    let simulator = Simulator::start(&[]);
+    let mut space = space(&simulator, "");
+    space.edit(
+        "pipeline.toml",
+        "model = \"tiny\"",
+        "model = \"tiny\"\napi_key = { env = \"TEST_KEY\" }",
+    );
+    let ran = space.run(&[]).expect(2);
+    for told in ["TEST_KEY", "model `small`", "`label`", "--offline", "--profile sample"] {
+        assert!(ran.stderr.contains(told), "{told}: {}", ran.stderr);
+    }
+    assert_eq!(simulator.total(), 0);
+    space.env("TEST_KEY", "sk-very-secret-value");
+    space.run(&[]).expect(0);
+    let found = find_in(space.path(), b"sk-very-secret-value");
+    assert!(found.is_none(), "the key stands in {found:?}");
+}
+
+/// The first file below `folder` that holds `bytes`.
+fn find_in(folder: &std::path::Path, bytes: &[u8]) -> Option<std::path::PathBuf> {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let found = match path.is_dir() {
+            true => find_in(&path, bytes),
+            false => {
+                let held = std::fs::read(&path).unwrap();
+                held.windows(bytes.len()).any(|window| window == bytes).then_some(path)
+            }
+        };
+        if found.is_some() {
+            return found;
+        }
+    }
+    None
+}
+
+#[test]
+fn offline_names_the_call_that_is_not_recorded() {
+    let simulator = Simulator::start(&[]);
+    let space = space(&simulator, "");
+    let ran = space.run(&["--offline"]).expect(1);
+    assert_eq!(ran.states(), ["label incomplete"]);
+    let failed = space.rows("data/labels.json.failed.jsonl");
+    let reason = failed[0]["_failed"]["reason"].as_str().unwrap();
+    assert!(reason.contains("/v1/chat/completions"), "{reason}");
+    assert_eq!(simulator.total(), 0);
+    space.run(&[]).expect(0);
+    let offline = space.run(&["--offline"]).expect(0);
+    assert_eq!(offline.states(), ["label up_to_date"]);
+}

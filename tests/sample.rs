@@ -1,0 +1,187 @@
+//! The sample: the whole study with no key and no network, as the README tells it.
+
+mod support;
+
+use std::process::Command;
+
+use support::{TestSpace, repository, simulator_program};
+
+/// The study, run offline in every sense: a proxy that refuses every connection stands in the way.
+fn study() -> TestSpace {
+    let mut space = TestSpace::study();
+    space.env("NO_COLOR", "1");
+    space.env("http_proxy", "http://127.0.0.1:9").env("https_proxy", "http://127.0.0.1:9");
+    space
+}
+
+fn sample(space: &TestSpace) -> support::Ran {
+    space.run(&["--profile", "sample"])
+}
+
+#[test]
+fn it_writes_every_output_without_a_call_and_then_nothing_runs() {
+    let space = study();
+    let ran = sample(&space).expect(0);
+    let json = ran.json();
+    assert_eq!(json["calls"], 0);
+    assert!(json["calls_cached"].as_u64() > Some(200));
+    let states = ran.states();
+    assert!(states.iter().all(|state| state.ends_with(" ran")), "{states:?}");
+    let outputs = [
+        ("llm_bugs", 52),
+        ("analysis_cache", 52),
+        ("merged_bug_results", 52),
+        ("pull_requests", 24),
+        ("final_bug_results", 42),
+        ("bug_diffs", 15),
+        ("final_bug_results_with_root_cause", 15),
+        ("final_bug_results_with_root_cause_completed_symptom", 27),
+        ("fixed_bug_content", 27),
+    ];
+    for (output, rows) in outputs {
+        assert_eq!(space.rows(&format!("data/sample/{output}.json")).len(), rows, "{output}");
+    }
+    assert!(ran.stderr.contains("look at: data/sample/"), "{}", ran.stderr);
+    let mut found: Vec<String> = std::fs::read_dir(space.path().join("data/sample"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    found.sort();
+    assert_eq!(found.len(), outputs.len(), "only outputs stand there: {found:?}");
+
+    let again = sample(&space).expect(0);
+    assert_eq!(again.json()["calls_cached"], 0, "nothing is even looked up");
+    let states = again.states();
+    assert!(states.iter().all(|state| state.ends_with(" up_to_date")), "{states:?}");
+}
+
+#[test]
+fn nobody_takes_an_answer_for_a_models() {
+    let space = study();
+    sample(&space).expect(0);
+    for output in ["analysis_cache", "final_bug_results_with_root_cause"] {
+        let rows = space.rows(&format!("data/sample/{output}.json"));
+        assert!(rows.iter().all(|row| row["_call"]["source"] == "authored"), "{output}");
+    }
+}
+
+#[test]
+fn issues_are_linked_to_their_fix_with_the_evidence() {
+    let space = study();
+    sample(&space).expect(0);
+    let rows = space.rows("data/sample/final_bug_results.json");
+    let fixed: Vec<_> =
+        rows.iter().filter(|row| row["is_pr"] == false && row["is_fixed"] == true).collect();
+    assert_eq!(fixed.len(), 12);
+    for row in &fixed {
+        assert!(row["fixed_by"].as_str().unwrap().contains("/pull/"), "{row}");
+        let evidence = row["fixed_by_evidence"].as_str().unwrap();
+        assert!(["closing_reference", "closing_keyword"].contains(&evidence), "{evidence}");
+    }
+    let statuses = |status: &str| rows.iter().filter(|row| row["pr_status"] == status).count();
+    assert_eq!(statuses("Merged"), 15);
+    assert!(statuses("Open") > 0 && statuses("Closed") > 0);
+    // Labels are arrays again, not texts.
+    assert!(rows.iter().all(|row| row["labels"].is_array() && row["merged"].is_boolean()));
+}
+
+#[test]
+fn root_causes_occur_in_their_diffs() {
+    let space = study();
+    sample(&space).expect(0);
+    let diffs = space.rows("data/sample/bug_diffs.json");
+    for row in space.rows("data/sample/final_bug_results_with_root_cause.json") {
+        let diff = diffs.iter().find(|diff| diff["id"] == row["id"]).unwrap();
+        let diff = diff["diff"].as_str().unwrap();
+        let causes = row["root_causes"].as_array().unwrap();
+        assert!((1..=3).contains(&causes.len()));
+        for cause in causes {
+            assert!(diff.contains(cause["file"].as_str().unwrap()));
+            assert!(diff.contains(cause["function"].as_str().unwrap()));
+        }
+    }
+}
+
+#[test]
+fn the_first_edits_work_without_a_key() {
+    let space = study();
+    sample(&space).expect(0);
+    let first = space.read("data/sample/analysis_cache.json");
+
+    // An engine more.
+    let more = "\n[[profiles.sample.tables.engines]]\nengine = \"text-generation-inference\"\n\
+                repo = \"huggingface/text-generation-inference\"\n";
+    space.write("pipeline.toml", format!("{}{more}", space.read("pipeline.toml")));
+    let ran = sample(&space).expect(0);
+    assert_eq!(ran.json()["calls"], 0);
+    assert_eq!(ran.stage("items")["rows"], 62);
+    assert_eq!(
+        (&ran.stage("items")["rows_run"], &ran.stage("items")["rows_memo"]),
+        (&1.into(), &5.into())
+    );
+    assert_eq!(
+        (&ran.stage("classify")["rows_run"], &ran.stage("classify")["rows_memo"]),
+        (&10.into(), &52.into())
+    );
+
+    // Another prompt, and the old one back.
+    let six = space.read("data/sample/analysis_cache.json");
+    assert!(six.len() > first.len());
+    space.edit("pipeline.toml", "prompts/classify.md", "prompts/classify.strict.md");
+    let ran = sample(&space).expect(0);
+    assert_eq!(ran.json()["calls"], 0);
+    assert_eq!(ran.stage("classify")["rows_run"], 62);
+    assert_ne!(space.read("data/sample/analysis_cache.json"), six);
+    space.edit("pipeline.toml", "prompts/classify.strict.md", "prompts/classify.md");
+    let ran = sample(&space).expect(0);
+    assert_eq!(ran.stage("classify")["state"], "restored");
+    assert_eq!(ran.json()["calls_cached"], 0);
+    assert_eq!(space.read("data/sample/analysis_cache.json"), six);
+
+    // A stage more, as the README has it.
+    let readme = std::fs::read_to_string(repository().join("README.md")).unwrap();
+    let start = readme.find("[stages.bugs_per_engine]").expect("the README's stage");
+    let stage = &readme[start..start + readme[start..].find("```").unwrap()];
+    space.edit(
+        "pipeline.toml",
+        "# A study of invented",
+        &format!("{stage}\n# A study of invented"),
+    );
+    let ran = sample(&space).expect(0);
+    assert_eq!(ran.stage("bugs_per_engine")["state"], "ran");
+    assert_eq!(ran.stage("items")["state"], "up_to_date");
+    let table = space.read("data/sample/bugs_per_engine.csv");
+    assert_eq!(table.lines().count(), 7, "{table}");
+    assert!(table.starts_with("engine,bugs,fixed\n"), "{table}");
+}
+
+#[test]
+fn a_call_that_is_not_in_the_recording_is_named() {
+    let space = study();
+    let more = "\n[[profiles.sample.tables.engines]]\nengine = \"x\"\nrepo = \"nobody/nothing\"\n";
+    space.write("pipeline.toml", format!("{}{more}", space.read("pipeline.toml")));
+    let ran = sample(&space).expect(1);
+    assert_eq!(ran.json()["calls"], 0);
+    let failed = space.rows("data/sample/llm_bugs.json.failed.jsonl");
+    let reason = failed[0]["_failed"]["reason"].as_str().unwrap();
+    assert!(reason.contains("/repos/nobody/nothing/issues"), "{reason}");
+    assert!(ran.stderr.contains("1 row of `items` failed"), "{}", ran.stderr);
+}
+
+#[test]
+fn the_recording_is_up_to_date() {
+    let folder = tempfile::tempdir().unwrap();
+    let fresh = folder.path().join("cassette.jsonl");
+    let recorded = Command::new(repository().join("samples/record.sh"))
+        .arg(&fresh)
+        .env("FLOW", env!("CARGO_BIN_EXE_flow"))
+        .env("FLOW_SIMULATOR", simulator_program())
+        .output()
+        .unwrap();
+    assert!(recorded.status.success(), "{}", String::from_utf8_lossy(&recorded.stderr));
+    let committed = std::fs::read(repository().join("samples/cassette.jsonl")).unwrap();
+    assert!(
+        std::fs::read(&fresh).unwrap() == committed,
+        "samples/cassette.jsonl is out of date: run samples/record.sh"
+    );
+}
