@@ -27,6 +27,8 @@ pub struct Pipeline {
     pub name: String,
     pub project: Project,
     pub profile: ProfileChoice,
+    /// The names of all profiles.
+    pub profiles: Vec<String>,
     pub params: Row,
     /// In the order of the manifest.
     pub stages: Vec<Stage>,
@@ -187,6 +189,7 @@ fn build(manifest: &Manifest<'_>, problems: &mut Problems) -> Option<Pipeline> {
         name: manifest.pipeline.name.clone(),
         project: manifest.project.clone(),
         profile: manifest.profile.clone(),
+        profiles: manifest.profiles.clone(),
         params: manifest.params.clone(),
         stages,
         tables,

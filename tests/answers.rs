@@ -242,6 +242,7 @@ fn a_missing_key_is_told_before_anything_runs() {
         "model = \"tiny\"",
         "model = \"tiny\"\napi_key = { env = \"TEST_KEY\" }",
     );
+    space.edit("pipeline.toml", "[pipeline]", "[profiles.sample]\n[pipeline]");
     let ran = space.run(&[]).expect(2);
     for told in ["TEST_KEY", "model `small`", "`label`", "--offline", "--profile sample"] {
         assert!(ran.stderr.contains(told), "{told}: {}", ran.stderr);

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use super::style::Style;
 use crate::engine::Event;
@@ -81,10 +81,16 @@ impl Progress {
 
     fn start(&self, stage: String, rows: Option<u64>) {
         let template = match rows {
-            Some(_) => "  {prefix:<24} {bar:24} {pos}/{len} {per_sec} {eta}",
+            Some(_) => "  {prefix:<24} {bar:24} {pos}/{len}  {rate}  {eta} left",
             None => "  {prefix:<24} {spinner} {elapsed}",
         };
-        let style = ProgressStyle::with_template(template).expect("the templates are well formed");
+        let rate = |state: &ProgressState, out: &mut dyn std::fmt::Write| {
+            // What cannot be drawn is not drawn.
+            let _ = write!(out, "{:.1}/s", state.per_sec());
+        };
+        let style = ProgressStyle::with_template(template)
+            .expect("the templates are well formed")
+            .with_key("rate", rate);
         let bar = match rows {
             Some(rows) => ProgressBar::new(rows),
             None => ProgressBar::new_spinner(),

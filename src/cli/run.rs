@@ -47,7 +47,7 @@ pub(super) fn main(arguments: &Arguments, shared: &Shared, style: &Style) -> Exi
     runtime.shutdown_background();
     let summary = match result {
         Ok(summary) => summary,
-        Err(error) => return refused(&error, style),
+        Err(error) => return refused(&pipeline, &error, style),
     };
     if arguments.json {
         let text = serde_json::to_string(&summary).expect("summaries always serialize");
@@ -76,16 +76,18 @@ fn listen(handle: RunHandle, progress: Progress) {
     });
 }
 
-fn refused(error: &RunError, style: &Style) -> Exit {
+fn refused(pipeline: &Pipeline, error: &RunError, style: &Style) -> Exit {
     match error {
         RunError::Secrets { missing } => {
             for line in missing {
                 style.error(line);
             }
-            style.say(
-                "help: set it, or run without: `--offline` uses what is recorded, \
-                 `--profile sample` runs the sample",
-            );
+            let mut help =
+                "help: set it, or run without: `--offline` uses what is recorded".to_owned();
+            if pipeline.profiles.iter().any(|profile| profile == "sample") {
+                help.push_str(", `--profile sample` runs the sample");
+            }
+            style.say(&help);
             Exit::Wrong
         }
         RunError::Cassette(_) => {

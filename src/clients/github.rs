@@ -155,38 +155,34 @@ impl Github {
         // A batch that fails in passing is halved and sent again, down to single rows.
         let mut waiting = if missing.is_empty() { Vec::new() } else { vec![missing] };
         while let Some(indices) = waiting.pop() {
-            if let [index] = indices[..] {
-                answers[index] =
-                    Some(transport.call(&requests[index], tally).await.and_then(settled));
-                continue;
-            }
             let variables: Vec<&Row> = indices.iter().map(|index| &rows[*index]).collect();
             let (text, variables) = combine(query, &variables);
             let mut together = self.post(&json!({ "query": text, "variables": variables }));
-            together.attempts = together.attempts.min(2);
+            if indices.len() > 1 {
+                together.attempts = together.attempts.min(2);
+            }
             match transport.send(&together, tally).await {
                 Ok(record) => {
                     for (place, index) in indices.iter().enumerate() {
                         let request = &requests[*index];
-                        let kept = match split(query, &record, place, request) {
+                        // Judged before it is kept: what is no answer is never stored as one.
+                        answers[*index] = Some(match split(query, &record, place, request) {
                             Ok(part) => transport.keep(request, part).await,
                             Err(error) => Err(error),
-                        };
-                        answers[*index] = Some(kept);
+                        });
                     }
                 }
-                Err(CallError::Transient { .. }) => {
+                Err(CallError::Transient { .. }) if indices.len() > 1 => {
                     let (left, right) = indices.split_at(indices.len() / 2);
                     waiting.push(right.to_vec());
                     waiting.push(left.to_vec());
                 }
-                // One refusal holds for each row of the batch; it is told for each on its own.
-                Err(error) if error.stops_the_stage() => {
+                // One refusal holds for each row that was asked about.
+                Err(error) => {
                     for index in indices {
                         answers[index] = Some(Err(again(&error)));
                     }
                 }
-                Err(_) => waiting.extend(indices.into_iter().map(|index| vec![index])),
             }
         }
         answers.into_iter().map(|answer| answer.expect("every row was answered")).collect()
@@ -194,17 +190,13 @@ impl Github {
 }
 
 /// GraphQL answers 200 even where it has no answer: only data, or a final "not found", is one.
-fn settled(answer: Answer) -> Result<Answer, CallError> {
-    let value = answer.json()?;
-    judge(&value, |_| true).map(|()| answer)
-}
-
 fn judge(value: &Value, ours: impl Fn(&Value) -> bool) -> Result<(), CallError> {
     let errors = value.get("errors").and_then(Value::as_array);
     for error in errors.into_iter().flatten().filter(|error| ours(error)) {
         let text = error.get("message").and_then(Value::as_str).unwrap_or("an error").to_owned();
         match error.get("type").and_then(Value::as_str) {
-            Some("NOT_FOUND" | "FORBIDDEN") => {}
+            Some("NOT_FOUND") => {}
+            Some("FORBIDDEN") => return Err(CallError::Refused { status: 403, message: text }),
             None | Some("undefinedField" | "argumentNotAccepted")
                 if error.get("path").is_none() =>
             {
@@ -286,6 +278,12 @@ fn again(error: &CallError) -> CallError {
         }
         CallError::NoSecret(variable) => CallError::NoSecret(variable.clone()),
         CallError::Interrupted => CallError::Interrupted,
+        CallError::Transient { attempts, last } => {
+            CallError::Transient { attempts: *attempts, last: last.clone() }
+        }
+        CallError::Offline { shown, key } => {
+            CallError::Offline { shown: shown.clone(), key: key.clone() }
+        }
         other => CallError::Protocol(other.to_string()),
     }
 }

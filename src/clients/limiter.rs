@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::num::{NonZeroU32, NonZeroUsize};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -45,22 +45,29 @@ impl Limiter {
         let lane = self.lane(lane, pace);
         let permit =
             lane.slots.clone().acquire_owned().await.expect("the semaphore is never closed");
-        let ready = {
-            let mut clock = lane.clock.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let turn = {
+            let mut clock = lane.clock();
             let now = Instant::now();
             // Half a minute's worth may leave at once, as providers' own buckets allow.
-            let earliest = clock.next.checked_sub(BURST).unwrap_or(now);
+            let turn = clock.next.checked_sub(BURST).unwrap_or(now);
             clock.next = clock.next.max(now) + spacing(pace);
-            earliest.max(clock.paused_until).max(now)
+            turn
         };
-        tokio::time::sleep_until(ready).await;
-        permit
+        tokio::time::sleep_until(turn).await;
+        // A pause may have begun, or have been made longer, meanwhile.
+        loop {
+            let paused_until = lane.clock().paused_until;
+            if paused_until <= Instant::now() {
+                return permit;
+            }
+            tokio::time::sleep_until(paused_until).await;
+        }
     }
 
     /// Holds back every request of `lane` for `wait`.
     pub(super) fn pause(&self, lane: &str, pace: Pace, wait: Duration) {
         let lane = self.lane(lane, pace);
-        let mut clock = lane.clock.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut clock = lane.clock();
         clock.paused_until = clock.paused_until.max(Instant::now() + wait);
     }
 
@@ -74,6 +81,12 @@ impl Limiter {
             })
         });
         lane.clone()
+    }
+}
+
+impl Lane {
+    fn clock(&self) -> MutexGuard<'_, Clock> {
+        self.clock.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }
 

@@ -238,10 +238,14 @@ impl Transport {
         if let Some(version) = &request.api_version {
             builder = builder.header("x-github-api-version", version);
         }
-        if let Some(variable) = &request.auth {
-            let secret = std::env::var(variable)
-                .map_err(|_| Failure::Final(CallError::NoSecret(variable.clone())))?;
-            builder = builder.bearer_auth(secret.trim());
+        match (&request.auth, secret(request)) {
+            (_, Some(secret)) => builder = builder.bearer_auth(secret),
+            // REST works without a token; what does not is told before the run.
+            (Some(_), None) if request.service == Service::Github => {}
+            (Some(variable), None) => {
+                return Err(Failure::Final(CallError::NoSecret(variable.clone())));
+            }
+            (None, None) => {}
         }
         if request.method == Method::Post {
             builder = builder.header("content-type", "application/json").body(request.body.clone());
@@ -297,11 +301,21 @@ fn lane(request: &Request) -> String {
     }
 }
 
+fn secret(request: &Request) -> Option<String> {
+    request.auth.as_deref().and_then(secret_in)
+}
+
+/// The secret that an environment variable holds; one that is empty holds none.
+pub fn secret_in(variable: &str) -> Option<String> {
+    let secret = std::env::var(variable).ok()?.trim().to_owned();
+    (!secret.is_empty()).then_some(secret)
+}
+
 /// Tells two tokens apart without keeping either.
 fn credentials(request: &Request) -> String {
-    match request.auth.as_ref().and_then(|variable| std::env::var(variable).ok()) {
+    match secret(request) {
         Some(secret) => {
-            Hasher::new("credentials").part(secret.trim().as_bytes()).finish().hex()[..8].to_owned()
+            Hasher::new("credentials").part(secret.as_bytes()).finish().hex()[..8].to_owned()
         }
         None => "none".to_owned(),
     }
@@ -316,7 +330,7 @@ fn judge(request: &Request, status: u16, headers: &HeaderMap, body: &Bytes) -> R
     };
     let refused = || Failure::Final(CallError::Refused { status, message: said() });
     match (request.service, status) {
-        (_, 200..=299) => whole(request, body),
+        (_, 200..=299) => whole(request, headers, body),
         (Service::Github, 404 | 406 | 410 | 451) => Ok(()),
         (_, 429) if is_quota(body) => Err(denied()),
         (Service::Github, 403 | 429) if status == 429 || is_limit(headers, body) => {
@@ -331,12 +345,20 @@ fn judge(request: &Request, status: u16, headers: &HeaderMap, body: &Bytes) -> R
 }
 
 /// A success must be whole: JSON where JSON was asked for, with choices where a model was.
-fn whole(request: &Request, body: &Bytes) -> Result<(), Failure> {
+fn whole(request: &Request, headers: &HeaderMap, body: &Bytes) -> Result<(), Failure> {
     if !request.accept.contains("json") {
         return Ok(());
     }
     let value: Value = serde_json::from_slice(body)
         .map_err(|error| Failure::Passing(format!("the answer is no JSON ({error})")))?;
+    let errors = value.get("errors").and_then(Value::as_array);
+    let limited = |error: &Value| error.get("type") == Some(&"RATE_LIMITED".into());
+    if request.service == Service::Github && errors.is_some_and(|errors| errors.iter().any(limited))
+    {
+        // GraphQL tells of a limit with status 200.
+        let why = "the GraphQL limit is reached".to_owned();
+        return Err(Failure::Limited { why, wait: announced_wait(headers) });
+    }
     let choices = value.get("choices").and_then(Value::as_array);
     if request.service == Service::Model && choices.is_none_or(Vec::is_empty) {
         return Err(Failure::Passing("the answer holds no choices".into()));

@@ -14,7 +14,7 @@ use super::event::{Event, StageState, StageSummary, Summary};
 use super::fingerprint::{definition, explain, fingerprint};
 use super::outputs::{Placed, place, place_failed};
 use super::rows::{RowWatch, RowsDone, run_rows};
-use crate::clients::{CallError, Cassette, Tally, Transport, Wait};
+use crate::clients::{CallError, Cassette, Tally, Transport, Wait, secret_in};
 use crate::pipeline::{InputRef, Pipeline, Stage};
 use crate::stages::{Input, RowError, Sink, StageError, Work, World};
 use crate::store::{Artifact, FileState, Lock, StageRecord, Store, StoreError, StoredTable};
@@ -89,7 +89,7 @@ pub async fn run(
     let store = Store::open(&pipeline.cache())?;
     let offline = options.offline || pipeline.profile.offline;
     if !offline {
-        require_secrets(&pipeline, &store)?;
+        require_secrets(&pipeline, &store, &*observer)?;
     }
     let cassette = match &pipeline.profile.cassette {
         None => None,
@@ -143,25 +143,39 @@ pub async fn run(
 }
 
 /// Keys are looked for before anything runs, for the stages that are not known to be up to date.
-fn require_secrets(pipeline: &Pipeline, store: &Store) -> Result<(), RunError> {
+fn require_secrets(
+    pipeline: &Pipeline,
+    store: &Store,
+    observer: &dyn Fn(Event),
+) -> Result<(), RunError> {
     let settled = settled(pipeline, store)?;
-    let mut missing: BTreeMap<(String, String), Vec<&str>> = BTreeMap::new();
+    let mut missing: BTreeMap<(&str, &str), Vec<String>> = BTreeMap::new();
+    let mut without: BTreeMap<&str, &str> = BTreeMap::new();
     for (stage, settled) in pipeline.stages.iter().zip(settled) {
         for secret in stage.compiled.secrets.iter().filter(|_| settled.is_none()) {
-            if std::env::var(&secret.variable).is_err() {
-                let key = (secret.variable.clone(), secret.of.clone());
-                missing.entry(key).or_default().push(&stage.name);
+            if secret_in(&secret.variable).is_some() {
+                continue;
+            }
+            if secret.required {
+                let key = (secret.variable.as_str(), secret.of.as_str());
+                missing.entry(key).or_default().push(format!("`{}`", stage.name));
+            } else {
+                without.insert(&secret.variable, &stage.name);
             }
         }
     }
     if missing.is_empty() {
+        for (variable, stage) in without {
+            let text = format!("{variable} is not set: GitHub allows 60 requests an hour without");
+            observer(Event::Note { stage: stage.to_owned(), text });
+        }
         return Ok(());
     }
-    let line = |((variable, of), stages): (&(String, String), &Vec<&str>)| {
+    let line = |((variable, of), stages): (&(&str, &str), &Vec<String>)| {
         let plural = if stages.len() == 1 { "stage" } else { "stages" };
+        let stages = stages.join(", ");
         format!(
-            "the environment variable {variable} is not set; {of} needs it, for {plural} {}",
-            stages.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+            "the environment variable {variable} is not set; {of} needs it, for {plural} {stages}"
         )
     };
     Err(RunError::Secrets { missing: missing.iter().map(line).collect() })

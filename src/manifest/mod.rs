@@ -9,9 +9,9 @@ mod strict;
 mod types;
 
 pub use load::{InlineTable, Manifest, ProfileChoice, StageDecl};
-pub use problem::{Problem, Problems, SourceText, clean, did_you_mean};
+pub use problem::{Problem, Problems, SourceText, clean, did_you_mean, nearest};
 pub use project::Project;
-pub use strict::{parse_strict, to_json};
+pub use strict::{Reading, parse_on, parse_strict, to_json};
 pub use types::{
     Common, EnvVar, GithubSection, Limits, ModelSection, PipelineSection, Price, ProfileSection,
     Text,

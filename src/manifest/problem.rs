@@ -161,16 +161,21 @@ pub fn clean(text: &str) -> String {
     text.chars().map(show).collect()
 }
 
+/// The one of `known` that `name` was probably meant as.
+pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    known
+        .into_iter()
+        .map(|candidate| (strsim::jaro_winkler(name, candidate), candidate))
+        .filter(|(likeness, _)| *likeness > 0.75)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, candidate)| candidate)
+}
+
 /// `did you mean ...?` for a name that is near one of `known`; else what there is.
 pub fn did_you_mean<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
     let known: Vec<&str> = known.into_iter().collect();
-    let near = known
-        .iter()
-        .map(|candidate| (strsim::jaro_winkler(name, candidate), candidate))
-        .filter(|(likeness, _)| *likeness > 0.75)
-        .max_by(|a, b| a.0.total_cmp(&b.0));
-    match near {
-        Some((_, candidate)) => Some(format!("did you mean `{candidate}`?")),
+    match nearest(name, known.iter().copied()) {
+        Some(candidate) => Some(format!("did you mean `{candidate}`?")),
         None if known.is_empty() => None,
         None if known.len() <= 12 => Some(format!("there is: {}", known.join(", "))),
         None => Some(format!("there is: {}, ...", known[..12].join(", "))),

@@ -3,79 +3,162 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, Deserializer};
 
-use super::problem::{Problem, Problems, SourceText, did_you_mean};
+use super::problem::{Problem, Problems, SourceText, did_you_mean, nearest};
 
-/// Reads `table` as a `T`. Each key that is wrong is reported and put aside, and reading starts
-/// again without it, so that all mistakes of one table are told at once.
-pub fn parse_strict<T: DeserializeOwned>(
+/// What came of reading a table.
+pub struct Reading<T> {
+    /// `None` where something is missing that it cannot do without.
+    pub value: Option<T>,
+    /// Keys whose values are of no use; the value was read without them.
+    pub aside: Vec<String>,
+    /// Names of `also` that unknown keys were probably meant as.
+    pub meant: Vec<String>,
+}
+
+/// Reads `table` as a `T`; `None` where a value in it is wrong or missing. A value that is there
+/// may have been read past unknown keys, which are in `problems`.
+pub fn parse_strict<T: DeserializeOwned + JsonSchema>(
     table: &Spanned<DeTable<'_>>,
     what: &str,
     source: &Arc<SourceText>,
     problems: &mut Problems,
 ) -> Option<T> {
+    let reading = parse_on(table, what, &[], source, problems);
+    reading.value.filter(|_| reading.aside.is_empty())
+}
+
+/// Reads `table` as a `T` and goes on after a mistake, so that all of one table are told at once: a
+/// key that is wrong is put aside, an unknown one is taken for what was probably meant. `also` are
+/// names that may be meant beside the fields of `T`.
+pub fn parse_on<T: DeserializeOwned + JsonSchema>(
+    table: &Spanned<DeTable<'_>>,
+    what: &str,
+    also: &[&str],
+    source: &Arc<SourceText>,
+    problems: &mut Problems,
+) -> Reading<T> {
+    let required = required::<T>();
+    let (mut aside, mut meant): (Vec<String>, Vec<String>) = (Vec::new(), Vec::new());
     let mut rest = table.clone();
-    let mut wrong: Vec<String> = Vec::new();
     loop {
         let error = match T::deserialize(Deserializer::from(rest.clone())) {
-            Ok(value) if wrong.is_empty() => return Some(value),
-            Ok(_) => return None,
+            Ok(value) => return Reading { value: Some(value), aside, meant },
             Err(error) => error,
         };
         let message = error.message().to_owned();
-        if let Some(field) = quoted(&message).filter(|_| message.starts_with("missing field")) {
-            if !wrong.contains(&field) {
+        let missing = quoted(&message).filter(|_| message.starts_with("missing field"));
+        let lacks = |field: &String| !rest.get_ref().contains_key(field.as_str());
+        if missing.as_ref().is_some_and(|field| required.contains(field) && lacks(field)) {
+            for field in required.iter().filter(|field| lacks(field) && !aside.contains(field)) {
                 let problem = Problem::new(format!("{what} has no `{field}`"))
                     .at(source, header(source, table.span()))
                     .help(format!("add `{field} = ...`"));
                 problems.add(problem);
             }
-            return None;
+            return Reading { value: None, aside, meant };
         }
         let span = error.span().unwrap_or_else(|| table.span());
-        let key = rest.get_ref().iter().find_map(|(key, value)| {
-            let (key_span, value_span) = (key.span(), value.span());
-            let whole = key_span.start..value_span.end.max(key_span.end);
-            let inside = contains(&whole, &span) || contains(&value_span, &span);
-            inside.then(|| key.get_ref().to_string())
-        });
-        problems.add(explain(&message, what, key.as_deref(), span, source));
-        let key = key?;
-        rest.get_mut().remove(key.as_str());
-        wrong.push(key);
+        let path = path_to(rest.get_ref(), &span);
+        let Some(key) = path.last() else {
+            problems.add(Problem::new(format!("{what}: {message}")).at(source, span));
+            return Reading { value: None, aside, meant };
+        };
+        // What is wrong inside a value is told as that of its key.
+        let owner = |path: &[String]| match path {
+            [] => what.to_owned(),
+            path => format!("`{}` of {what}", path.join(".")),
+        };
+        let inner = &path[..path.len() - 1];
+        if message.starts_with("unknown field") {
+            let fields = all_quoted(&message);
+            let mut known: Vec<&str> = fields.iter().skip(1).map(String::as_str).collect();
+            if inner.is_empty() {
+                known.extend(also);
+            }
+            let problem = Problem::new(format!("{} has no key `{key}`", owner(inner)));
+            let help = did_you_mean(key, known.iter().copied());
+            problems.add(problem.at(source, span).help_if(help));
+            let near = nearest(key, known.iter().copied());
+            match near {
+                Some(near) if inner.is_empty() && also.contains(&near) => {
+                    meant.push(near.to_owned());
+                    take(rest.get_mut(), &path, None);
+                }
+                near => take(rest.get_mut(), &path, near),
+            }
+            continue;
+        }
+        // A value that lost a part before lacks it now; that was told.
+        if missing.is_none() || !aside.contains(&path[0]) {
+            problems.add(explain(&message, &owner(&path), span, source));
+        }
+        take(rest.get_mut(), &path, None);
+        aside.push(path[0].clone());
     }
 }
 
-fn contains(outer: &Range<usize>, inner: &Range<usize>) -> bool {
-    outer.start <= inner.start && inner.end <= outer.end
+/// The fields that a `T` cannot do without.
+fn required<T: JsonSchema>() -> Vec<String> {
+    let schema = schemars::schema_for!(T);
+    let names = schema.get("required").and_then(Value::as_array).into_iter().flatten();
+    names.filter_map(|name| Some(name.as_str()?.to_owned())).collect()
+}
+
+/// The keys that lead to the innermost entry around `span`.
+fn path_to(table: &DeTable<'_>, span: &Range<usize>) -> Vec<String> {
+    let contains = |outer: Range<usize>| outer.start <= span.start && span.end <= outer.end;
+    for (key, value) in table {
+        let whole = key.span().start..value.span().end.max(key.span().end);
+        if !contains(whole) && !contains(value.span()) {
+            continue;
+        }
+        let mut path = vec![key.get_ref().to_string()];
+        if let DeValue::Table(inner) = value.get_ref() {
+            path.extend(path_to(inner, span));
+        }
+        return path;
+    }
+    Vec::new()
+}
+
+/// Takes the entry at `path` away, or gives it another name where that one is free.
+fn take(table: &mut DeTable<'_>, path: &[String], name: Option<&str>) {
+    match path {
+        [] => {}
+        [key] => {
+            let Some((key, value)) = table.remove_entry(key.as_str()) else { return };
+            if let Some(name) = name.filter(|name| !table.contains_key(*name)) {
+                table.insert(Spanned::new(key.span(), name.to_owned().into()), value);
+            }
+        }
+        [key, rest @ ..] => {
+            let inner = table.get_mut(key.as_str()).map(Spanned::get_mut);
+            if let Some(DeValue::Table(inner)) = inner {
+                take(inner, rest, name);
+            }
+        }
+    }
 }
 
 /// A table's span may run over all its lines; its first line is what names it.
 fn header(source: &SourceText, span: Range<usize>) -> Range<usize> {
     let text = &source.text[span.clone()];
     let end = text.find('\n').unwrap_or(text.len());
-    span.start..span.start + end
+    span.start..span.start + text[..end].trim_end().len()
 }
 
-fn explain(
-    message: &str,
-    what: &str,
-    key: Option<&str>,
-    span: Range<usize>,
-    source: &Arc<SourceText>,
-) -> Problem {
-    if let Some(field) = quoted(message).filter(|_| message.starts_with("unknown field")) {
-        let known = all_quoted(message);
-        let known = known.iter().skip(1).map(String::as_str);
-        return Problem::new(format!("{what} has no key `{field}`"))
-            .at(source, span)
-            .help_if(did_you_mean(&field, known));
+fn explain(message: &str, named: &str, span: Range<usize>, source: &Arc<SourceText>) -> Problem {
+    if let Some(field) = quoted(message).filter(|_| message.starts_with("missing field")) {
+        return Problem::new(format!("{named} has no `{field}`"))
+            .at(source, header(source, span))
+            .help(format!("add `{field} = ...`"));
     }
-    let named = key.map_or_else(|| what.to_owned(), |key| format!("`{key}` of {what}"));
     if let Some(variant) = quoted(message).filter(|_| message.starts_with("unknown variant")) {
         let known = all_quoted(message);
         let known = known.iter().skip(1).map(String::as_str);
@@ -84,15 +167,45 @@ fn explain(
             .help_if(did_you_mean(&variant, known));
     }
     if let Some((found, expected)) = message.split_once(", expected ") {
-        let found = found
-            .trim_start_matches("invalid type: ")
-            .trim_start_matches("invalid value: ")
-            .trim_start_matches("invalid length ");
-        return Problem::new(format!("{named} is of the wrong type"))
-            .at(source, span)
-            .label(format!("expected {expected}, found {found}"));
+        let (what, found) = found.split_once(": ").unwrap_or(("", found));
+        let message = match what {
+            "invalid value" => format!("{named} cannot have this value"),
+            _ => format!("{named} is of the wrong type"),
+        };
+        return Problem::new(message)
+            .at(source, header(source, span))
+            .label(format!("expected {}, found {}", plain_type(expected), plain_found(found)));
     }
     Problem::new(format!("{named}: {message}")).at(source, span)
+}
+
+/// What serde expects, in words for those who do not write Rust.
+fn plain_type(expected: &str) -> &str {
+    match expected {
+        "a string" => "a text",
+        "a boolean" => "true or false",
+        "a sequence" => "a list",
+        "a map" => "a table",
+        "f64" => "a number",
+        "i64" => "a whole number",
+        "u32" | "u64" | "usize" => "a whole number that is not negative",
+        nonzero if nonzero.starts_with("a nonzero ") => "a whole number from 1 on",
+        structure if structure.starts_with("struct ") => "a table",
+        other => other,
+    }
+}
+
+fn plain_found(found: &str) -> String {
+    let words = [
+        ("integer ", "the number "),
+        ("floating point ", "the number "),
+        ("boolean ", ""),
+        ("string ", "the text "),
+        ("sequence", "a list"),
+        ("map", "a table"),
+    ];
+    let word = words.into_iter().find_map(|(word, plain)| Some((plain, found.strip_prefix(word)?)));
+    word.map_or_else(|| found.to_owned(), |(plain, rest)| format!("{plain}{rest}"))
 }
 
 fn quoted(message: &str) -> Option<String> {

@@ -1,6 +1,9 @@
 //! jq programs: what `pick` and `check` are written in.
 
 use std::ops::Range;
+use std::sync::Mutex;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::time::Duration;
 
 use jaq_core::data::JustLut;
 use jaq_core::load::parse::{BinaryOp, Term};
@@ -27,11 +30,21 @@ const WITHHELD: [&str; 12] = [
 ];
 /// A program that yields more than this for one input runs away.
 const MOST_OUTPUTS: usize = 1_000_000;
+/// So does one that takes longer than this.
+const LONGEST: Duration = Duration::from_secs(10);
 
-/// A compiled program.
+/// A compiled program. It runs on a thread of its own, as nothing else can stop waiting for a
+/// program that never ends.
 pub struct Jq {
     pub text: String,
-    filter: Filter<JustLut<Val>>,
+    worker: Mutex<Worker>,
+}
+
+struct Worker {
+    inputs: Sender<Val>,
+    outputs: Receiver<Result<Vec<Val>, String>>,
+    /// It was given up: its thread is still busy with a row before.
+    lost: bool,
 }
 
 impl Jq {
@@ -51,21 +64,15 @@ impl Jq {
             .with_funs(funs)
             .compile(modules)
             .map_err(|errors| compile_fault(text, errors))?;
-        Ok(Jq { text: text.to_owned(), filter })
+        Ok(Jq { text: text.to_owned(), worker: Mutex::new(Worker::start(filter)) })
     }
 
     /// What the program yields for `input`, or what it says went wrong.
     pub fn run(&self, input: &Value) -> Result<Vec<Value>, String> {
         let input = Val::deserialize(input).map_err(|error| error.to_string())?;
-        let context = Ctx::<JustLut<Val>>::new(&self.filter.lut, Vars::new([]));
-        let mut outputs = Vec::new();
-        for output in self.filter.id.run((context, input)).map(unwrap_valr) {
-            if outputs.len() >= MOST_OUTPUTS {
-                return Err(format!("it yields more than {MOST_OUTPUTS} values"));
-            }
-            outputs.push(to_json(&output.map_err(|error| error.to_string())?));
-        }
-        Ok(outputs)
+        let mut worker = self.worker.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let outputs = worker.run(input)?;
+        Ok(outputs.iter().map(to_json).collect())
     }
 
     /// The fields of the objects that the program yields, where its last step spells them out.
@@ -73,6 +80,54 @@ impl Jq {
         let term = jaq_core::load::parse(&self.text, |parser| parser.term())?;
         fields_of(&term)
     }
+}
+
+impl Worker {
+    fn start(filter: Filter<JustLut<Val>>) -> Worker {
+        let (inputs, receiver) = mpsc::channel::<Val>();
+        let (sender, outputs) = mpsc::channel();
+        // Ends when the program is dropped, as its channel does.
+        std::thread::spawn(move || {
+            for input in receiver {
+                if sender.send(run(&filter, input)).is_err() {
+                    return;
+                }
+            }
+        });
+        Worker { inputs, outputs, lost: false }
+    }
+
+    fn run(&mut self, input: Val) -> Result<Vec<Val>, String> {
+        if self.lost {
+            return Err("it did not end for a row before".into());
+        }
+        if self.inputs.send(input).is_err() {
+            return Err("its thread has ended".into());
+        }
+        match self.outputs.recv_timeout(LONGEST) {
+            Ok(outputs) => outputs,
+            Err(RecvTimeoutError::Timeout) => {
+                self.lost = true;
+                Err(format!("it did not end within {} s", LONGEST.as_secs()))
+            }
+            Err(RecvTimeoutError::Disconnected) => {
+                self.lost = true;
+                Err("it takes more memory or stack than there is".into())
+            }
+        }
+    }
+}
+
+fn run(filter: &Filter<JustLut<Val>>, input: Val) -> Result<Vec<Val>, String> {
+    let context = Ctx::<JustLut<Val>>::new(&filter.lut, Vars::new([]));
+    let mut outputs = Vec::new();
+    for output in filter.id.run((context, input)).map(unwrap_valr) {
+        if outputs.len() >= MOST_OUTPUTS {
+            return Err(format!("it yields more than {MOST_OUTPUTS} values"));
+        }
+        outputs.push(output.map_err(|error| error.to_string())?);
+    }
+    Ok(outputs)
 }
 
 fn fields_of(term: &Term<&str>) -> Option<Vec<String>> {
@@ -216,5 +271,14 @@ mod tests {
             let jq = Jq::compile(program).unwrap_or_else(|(what, _)| panic!("{program}: {what}"));
             assert_eq!(jq.run(&input).unwrap(), [expected], "{program}");
         }
+    }
+
+    #[test]
+    fn an_endless_program_is_given_up() {
+        let jq = Jq::compile("def f: f; f").unwrap();
+        assert!(jq.run(&json!(1)).unwrap_err().contains("did not end"));
+        assert!(jq.run(&json!(1)).is_err(), "at once, the second time");
+        let many = Jq::compile("repeat(1)").unwrap();
+        assert!(many.run(&json!(1)).unwrap_err().contains("more than"));
     }
 }

@@ -125,12 +125,14 @@ impl Kind for Github {
             }
         };
         let key = if is_list { cx.own_key(&columns)? } else { shape.key.clone() };
-        let secrets = match (&question, &client.auth) {
-            (Question::Graphql { .. }, Some(variable)) => {
-                vec![Secret { variable: variable.clone(), of: "GitHub's GraphQL".into() }]
-            }
-            _ => Vec::new(),
-        };
+        let required = matches!(question, Question::Graphql { .. });
+        let of = if required { "GitHub's GraphQL" } else { "GitHub" };
+        let secrets = client.auth.iter().map(|variable| Secret {
+            variable: variable.clone(),
+            of: of.into(),
+            required,
+        });
+        let secrets = secrets.collect();
         let keep = shape.keep.clone();
         let concurrency = cx.manifest.github.concurrency.get();
         let stage = Stage { client, question, pick, key: key.clone(), keep, concurrency };

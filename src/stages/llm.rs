@@ -134,6 +134,7 @@ impl Kind for Llm {
         let secrets = chat.auth.iter().map(|variable| Secret {
             variable: variable.clone(),
             of: format!("model `{}`", settings.model.get_ref()),
+            required: true,
         });
         let secrets = secrets.collect();
         let schema_name = settings.schema.as_ref().map_or("answer", |path| stem(path.get_ref()));

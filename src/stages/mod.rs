@@ -63,7 +63,7 @@ pub struct Compiled {
     pub sources: Vec<Arc<SourceText>>,
     /// The params that it names.
     pub params: BTreeSet<String>,
-    /// The secrets that it cannot do without when it calls.
+    /// The secrets that its calls use.
     pub secrets: Vec<Secret>,
 }
 
@@ -73,6 +73,8 @@ pub struct Secret {
     pub variable: String,
     /// `model \`small\``, `GitHub's GraphQL`.
     pub of: String,
+    /// Without it no call can succeed.
+    pub required: bool,
 }
 
 /// How a stage works.
