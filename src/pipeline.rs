@@ -7,10 +7,10 @@ use toml::Spanned;
 
 use crate::graph::{Cycle, Graph, Node, NodeKind};
 use crate::manifest::{
-    Manifest, Problem, Problems, ProfileChoice, Project, StageDecl, did_you_mean,
+    Manifest, Problem, Problems, ProfileChoice, Project, StageDecl, did_you_mean, nearest,
 };
 use crate::stages::{self, Columns, Compile, Compiled, InputInfo, Kind};
-use crate::table::{Format, Row, read_rows};
+use crate::table::{Format, ReadError, Row, all_fields, read_rows};
 
 /// Where a pipeline is, and under which profile.
 #[derive(Clone, Debug, Default)]
@@ -117,7 +117,7 @@ impl Pipeline {
 }
 
 fn build(manifest: &Manifest<'_>, problems: &mut Problems) -> Option<Pipeline> {
-    if manifest.stages.is_empty() && problems.is_empty() {
+    if manifest.stages.is_empty() && manifest.unread.is_empty() {
         let problem = Problem::new("the manifest has no stage").at(&manifest.source, 0..0);
         problems.add(problem.help("add `[stages.NAME]` with a `kind`"));
     }
@@ -129,30 +129,31 @@ fn build(manifest: &Manifest<'_>, problems: &mut Problems) -> Option<Pipeline> {
             problems.add(Problem::new(message).at(&manifest.source, table.span.clone()));
         }
     }
-    let inputs: Vec<Vec<Option<InputRef>>> =
+    let inputs: Vec<Vec<Source>> =
         manifest.stages.iter().map(|decl| resolve(manifest, decl, &names, problems)).collect();
-    let order = order(manifest, &inputs, problems)?;
+    let order = order(manifest, &inputs, problems);
     let mut compiled: Vec<Option<Compiled>> = manifest.stages.iter().map(|_| None).collect();
     let mut columns: HashMap<usize, InputInfo> = HashMap::new();
     for at in order {
         let decl = &manifest.stages[at];
-        let known = inputs[at].iter().flatten().map(|input| match input {
-            InputRef::Stage(index) => columns.get(index).cloned().unwrap_or_else(|| InputInfo {
-                name: manifest.stages[*index].name.clone(),
-                columns: Columns::Unknown,
-                key: Vec::new(),
-            }),
-            InputRef::Table(index) => table_info(manifest, *index),
-            InputRef::File(path) => file_info(manifest, path, decl, problems),
+        let unknown =
+            |name: &str| InputInfo { name: name.into(), columns: Columns::Unknown, key: vec![] };
+        let known = inputs[at].iter().map(|input| match &input.found {
+            None => unknown(&input.name),
+            Some(InputRef::Stage(index)) => {
+                columns.get(index).cloned().unwrap_or_else(|| unknown(&input.name))
+            }
+            Some(InputRef::Table(index)) => table_info(manifest, *index),
+            Some(InputRef::File(path)) => file_info(manifest, path, decl, problems),
         });
         let known: Vec<InputInfo> = known.collect();
-        if known.len() < inputs[at].len() {
-            // An input that is not there was told already; the rest would only echo it.
-            continue;
-        }
         let Some(kind) = kind_of(manifest, decl, problems) else {
             continue;
         };
+        if decl.aside.iter().any(|key| key == "inputs") {
+            // What it reads is not known; the rest would only echo that.
+            continue;
+        }
         let done = kind.compile(&mut Compile::new(manifest, decl, known, problems));
         if let Some(done) = done {
             let info = InputInfo {
@@ -175,7 +176,7 @@ fn build(manifest: &Manifest<'_>, problems: &mut Problems) -> Option<Pipeline> {
         stages.push(Stage {
             name: decl.name.clone(),
             kind: stages::kind(decl.common.kind.get_ref())?,
-            inputs: inputs[at].iter().flatten().cloned().collect(),
+            inputs: inputs[at].iter().filter_map(|input| input.found.clone()).collect(),
             outputs: outputs[at].clone(),
             compiled: done?,
         });
@@ -197,88 +198,118 @@ fn build(manifest: &Manifest<'_>, problems: &mut Problems) -> Option<Pipeline> {
     })
 }
 
+/// An input as it was written, or as it was probably meant.
+struct Source {
+    name: String,
+    /// `None` where it is not there or cannot be read, which was told.
+    found: Option<InputRef>,
+}
+
 fn resolve(
     manifest: &Manifest<'_>,
     decl: &StageDecl<'_>,
     names: &HashMap<&str, usize>,
     problems: &mut Problems,
-) -> Vec<Option<InputRef>> {
-    let mut seen: Vec<&str> = Vec::new();
-    let mut one = |input: &'_ Spanned<String>| {
-        let name = input.get_ref().as_str();
-        let at = |problem: Problem| problem.at(&manifest.source, input.span());
-        if let Some(index) = names.get(name) {
-            return Some(InputRef::Stage(*index));
-        }
-        if let Some(index) = manifest.tables.get_index_of(name) {
-            return Some(InputRef::Table(index));
-        }
-        if Format::of(Path::new(name)).is_some() {
-            return match manifest.project.resolve(name) {
-                Ok(path) if path.is_file() => Some(InputRef::File(name.to_owned())),
-                Ok(_) => {
-                    let help = "an input is a stage, an inline table or a file that exists";
-                    problems.add(at(Problem::new(format!("there is no file `{name}`")).help(help)));
-                    None
-                }
-                Err(what) => {
-                    problems.add(at(Problem::new(format!("the input `{name}`: {what}"))));
-                    None
-                }
-            };
-        }
-        let known = names.keys().copied().chain(manifest.tables.keys().map(String::as_str));
-        let mut known: Vec<&str> = known.filter(|known| *known != decl.name).collect();
-        known.sort_unstable();
-        let message = format!("there is no stage or table `{name}`");
-        problems.add(at(Problem::new(message).help_if(did_you_mean(name, known))));
-        None
+) -> Vec<Source> {
+    let find = |name: &str| {
+        let table = || manifest.tables.get_index_of(name).map(InputRef::Table);
+        names.get(name).copied().map(InputRef::Stage).or_else(table)
     };
-    let found = decl.common.inputs.iter().map(&mut one).collect();
+    let mut seen: Vec<&str> = Vec::new();
+    let mut found = Vec::new();
     for input in &decl.common.inputs {
-        if seen.contains(&input.get_ref().as_str()) {
-            let message = format!("the input `{}` is named twice", input.get_ref());
-            problems.add(Problem::new(message).at(&manifest.source, input.span()));
+        let name = input.get_ref().as_str();
+        let mut wrong = |message: String, help: Option<String>| {
+            problems.add(Problem::new(message).at(&manifest.source, input.span()).help_if(help));
+        };
+        if seen.contains(&name) {
+            wrong(format!("the input `{name}` is named twice"), Some("name it once".into()));
+            continue;
         }
-        seen.push(input.get_ref());
+        seen.push(name);
+        let source = |found| Source { name: name.to_owned(), found };
+        if let Some(input) = find(name) {
+            found.push(source(Some(input)));
+        } else if manifest.unread.contains(name) {
+            found.push(source(None));
+        } else if Format::of(Path::new(name)).is_some() {
+            let full = manifest.project.resolve(name);
+            match &full {
+                Ok(path) if path.is_file() => {}
+                Ok(_) => {
+                    wrong(format!("there is no file `{name}`"), Some(no_file(manifest, name)));
+                }
+                Err(what) => wrong(format!("the input `{name}` cannot be read: {what}"), None),
+            }
+            let is_file = full.is_ok_and(|path| path.is_file());
+            found.push(source(is_file.then(|| InputRef::File(name.to_owned()))));
+        } else {
+            let known = names.keys().copied().chain(manifest.tables.keys().map(String::as_str));
+            let mut known: Vec<&str> = known.filter(|known| *known != decl.name).collect();
+            known.sort_unstable();
+            let near = nearest(name, known.iter().copied());
+            wrong(format!("there is no stage or table `{name}`"), did_you_mean(name, known));
+            // The stage is read on as if that had been written; the order of stages is as it is.
+            found.push(match near.and_then(|near| Some((near, find(near)?))) {
+                Some((near, InputRef::Table(table))) => {
+                    Source { name: near.to_owned(), found: Some(InputRef::Table(table)) }
+                }
+                Some((near, _)) => Source { name: near.to_owned(), found: None },
+                None => source(None),
+            });
+        }
     }
     found
 }
 
-/// Stages after what they read; a cycle is told as a path.
-fn order(
-    manifest: &Manifest<'_>,
-    inputs: &[Vec<Option<InputRef>>],
-    problems: &mut Problems,
-) -> Option<Vec<usize>> {
-    let mut graph = Graph::default();
-    for decl in &manifest.stages {
-        graph.add(Node {
-            name: decl.name.clone(),
-            kind: NodeKind::Stage,
-            detail: String::new(),
-            outputs: Vec::new(),
-        });
+/// What helps where an input's file is not there.
+fn no_file(manifest: &Manifest<'_>, path: &str) -> String {
+    let plain = manifest.project.plain(Path::new(path));
+    let writer = manifest.stages.iter().find(|decl| {
+        let mut outputs = decl.common.outputs.iter();
+        outputs.any(|output| manifest.project.plain(Path::new(output.get_ref())) == plain)
+    });
+    match writer {
+        Some(decl) => format!("stage `{0}` writes it; name the stage: `{0}`", decl.name),
+        None => manifest.project.near(path).unwrap_or_else(|| {
+            "an input is a stage, an inline table or a file that exists".to_owned()
+        }),
     }
+}
+
+/// Stages after what they read. A cycle is told as a path, then taken as cut where it comes round.
+fn order(manifest: &Manifest<'_>, inputs: &[Vec<Source>], problems: &mut Problems) -> Vec<usize> {
+    let mut edges: Vec<(usize, usize)> = Vec::new();
     for (to, inputs) in inputs.iter().enumerate() {
-        for input in inputs.iter().flatten() {
-            if let InputRef::Stage(from) = input {
-                graph.connect(*from, to);
-            }
-        }
+        edges.extend(inputs.iter().filter_map(|input| match input.found {
+            Some(InputRef::Stage(from)) => Some((from, to)),
+            _ => None,
+        }));
     }
-    match graph.order() {
-        Ok(order) => Some(order),
-        Err(Cycle(path)) => {
-            let place = path
-                .first()
-                .and_then(|first| manifest.stages.iter().find(|decl| decl.name == *first));
-            let span = place.map_or(0..0, |decl| decl.span.clone());
-            let message = format!("stages depend on each other: {}", path.join(" -> "));
-            let help = "take one of the inputs away, so that the data goes one way";
-            problems.add(Problem::new(message).at(&manifest.source, span).help(help));
-            None
+    loop {
+        let mut graph = Graph::default();
+        for decl in &manifest.stages {
+            graph.add(Node {
+                name: decl.name.clone(),
+                kind: NodeKind::Stage,
+                detail: String::new(),
+                outputs: Vec::new(),
+            });
         }
+        for (from, to) in &edges {
+            graph.connect(*from, *to);
+        }
+        let path = match graph.order() {
+            Ok(order) => return order,
+            Err(Cycle(path)) => path,
+        };
+        let at = |name: Option<&String>| name.and_then(|name| graph.index(name)).unwrap_or(0);
+        let (last, first) = (at(path.iter().rev().nth(1)), at(path.first()));
+        let message = format!("stages depend on each other: {}", path.join(" -> "));
+        let help = "take one of the inputs away, so that the data goes one way";
+        let span = manifest.stages[first].span.clone();
+        problems.add(Problem::new(message).at(&manifest.source, span).help(help));
+        edges.retain(|edge| *edge != (last, first));
     }
 }
 
@@ -301,11 +332,18 @@ fn kind_of(
 
 fn table_info(manifest: &Manifest<'_>, index: usize) -> InputInfo {
     let (name, table) = manifest.tables.get_index(index).expect("found by its place before");
-    let columns = all_fields(&table.rows);
-    InputInfo { name: name.clone(), columns: Columns::Known(columns.clone()), key: columns }
+    info(name, &table.rows)
 }
 
-/// A file's columns are read from it. Its rows are told apart by all of them.
+/// Rows that stand in a text are told apart by all of their fields. Where there is none, it is not
+/// known which it would have.
+fn info(name: &str, rows: &[Row]) -> InputInfo {
+    let key = all_fields(rows);
+    let columns = if rows.is_empty() { Columns::Unknown } else { Columns::Known(key.clone()) };
+    InputInfo { name: name.to_owned(), columns, key }
+}
+
+/// A file's columns are read from it.
 fn file_info(
     manifest: &Manifest<'_>,
     path: &str,
@@ -316,31 +354,24 @@ fn file_info(
     let Ok(full) = manifest.project.resolve(path) else {
         return unknown;
     };
-    match read_rows(&full) {
-        Ok(rows) => {
-            let columns = all_fields(&rows);
-            InputInfo { name: path.into(), columns: Columns::Known(columns.clone()), key: columns }
+    let error = match read_rows(&full) {
+        Ok(rows) => return info(path, &rows),
+        Err(error) => error,
+    };
+    let problem = match (&error, manifest.project.read(path)) {
+        (ReadError::Line { line, what }, Ok(source)) => {
+            let range = source.line(usize::try_from(*line).unwrap_or(1));
+            Problem::new(format!("the input `{path}` cannot be used: {what}")).at(&source, range)
         }
-        Err(error) => {
+        (_, Err(problem)) if problem.place.is_some() => problem,
+        _ => {
             let input = decl.common.inputs.iter().find(|input| input.get_ref() == path);
             let span = input.map_or(decl.span.clone(), Spanned::span);
-            let problem = Problem::new(format!("the input `{path}` cannot be used: {error}"));
-            problems.add(problem.at(&manifest.source, span));
-            unknown
+            Problem::new(format!("the input `{path}` {error}")).at(&manifest.source, span)
         }
-    }
-}
-
-fn all_fields(rows: &[Row]) -> Vec<String> {
-    let mut seen = indexmap::IndexSet::new();
-    for row in rows {
-        for name in row.keys() {
-            if !seen.contains(name) {
-                seen.insert(name.clone());
-            }
-        }
-    }
-    seen.into_iter().collect()
+    };
+    problems.add(problem);
+    unknown
 }
 
 /// Each stage's outputs, with the profile's folder in place of `data/`.
@@ -361,7 +392,7 @@ fn outputs(manifest: &Manifest<'_>, problems: &mut Problems) -> Vec<Vec<String>>
                     Some(format!("its extension is none of {}", Format::EXTENSIONS))
                 }
                 Ok(full) if full.is_dir() => Some("it is a folder".into()),
-                Ok(_) if Path::new(&path).starts_with("cache") => {
+                Ok(_) if manifest.project.plain(Path::new(&path)).starts_with("cache") => {
                     Some("`cache/` belongs to the store".into())
                 }
                 Ok(_) => None,
@@ -380,24 +411,29 @@ fn outputs(manifest: &Manifest<'_>, problems: &mut Problems) -> Vec<Vec<String>>
 /// No file is written twice, and none is written that is read.
 fn check_outputs(
     manifest: &Manifest<'_>,
-    inputs: &[Vec<Option<InputRef>>],
+    inputs: &[Vec<Source>],
     compiled: &[Option<Compiled>],
     outputs: &[Vec<String>],
     problems: &mut Problems,
 ) {
-    let plain = |path: &str| -> PathBuf { Path::new(path).components().collect() };
+    let plain = |path: &str| manifest.project.plain(Path::new(path));
     let mut read: HashMap<PathBuf, String> = HashMap::new();
-    for input in inputs.iter().flatten().flatten() {
-        if let InputRef::File(path) = input {
+    for input in inputs.iter().flatten() {
+        if let Some(InputRef::File(path)) = &input.found {
             read.insert(plain(path), format!("`{path}` is an input"));
         }
     }
+    // Shown as seen from where the user stands.
     let root = &manifest.project.root;
     let root = root.strip_prefix(".").unwrap_or(root);
+    let own = |path: &Path| path.strip_prefix(root).unwrap_or(path).display().to_string();
     for source in compiled.iter().flatten().flat_map(|done| &done.sources) {
-        let path = Path::new(&source.path);
-        let path = path.strip_prefix(root).unwrap_or(path);
-        read.insert(path.components().collect(), format!("stages read `{}`", path.display()));
+        let path = own(Path::new(&source.path));
+        read.insert(plain(&path), format!("stages read `{path}`"));
+    }
+    if let Some(cassette) = &manifest.profile.cassette {
+        let path = own(cassette.strip_prefix(".").unwrap_or(cassette));
+        read.insert(plain(&path), format!("`{path}` is the profile's cassette"));
     }
     let mut written: HashMap<PathBuf, &str> = HashMap::new();
     for (decl, paths) in manifest.stages.iter().zip(outputs) {

@@ -86,9 +86,9 @@ impl Shared {
     /// Reads the pipeline; its mistakes go to stderr.
     fn load(&self, style: &Style) -> Result<Pipeline, Exit> {
         let options = LoadOptions {
-            folder: self.folder.clone().unwrap_or_default(),
             file: self.file.clone(),
             profile: self.profile.clone(),
+            ..LoadOptions::default()
         };
         Pipeline::load(&options).map_err(|problems| {
             style.error_text(&problems.render(style.color));
@@ -102,6 +102,12 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let style = Style::new(cli.shared.quiet);
     start_log(cli.shared.verbose);
+    if let Some(folder) = &cli.shared.folder
+        && let Err(error) = std::env::set_current_dir(folder)
+    {
+        style.error(&format!("cannot work in {}: {error}", folder.display()));
+        return Exit::Wrong.into();
+    }
     let work = std::panic::AssertUnwindSafe(|| match &cli.command {
         Command::Run(arguments) => run::main(arguments, &cli.shared, &style),
         Command::Check(arguments) => check::main(arguments, &cli.shared, &style),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use super::style::Style;
-use crate::engine::Event;
+use crate::engine::{Event, StageSummary};
 use crate::manifest::clean;
 
 /// Reads the events of a run. Clones share what is shown.
@@ -38,7 +38,10 @@ impl Progress {
 
     pub fn see(&self, event: Event) {
         match event {
-            Event::StageStarted { stage, rows } => self.start(stage, rows),
+            Event::StageStarted { stage, rows } => {
+                tracing::info!(stage, rows, "started");
+                self.start(stage, rows);
+            }
             Event::RowDone { stage, .. } => self.step(&stage),
             Event::RowFailed { stage, key, reason } => {
                 tracing::info!(stage, key = clean(&key), reason = clean(&reason), "row failed");
@@ -50,6 +53,8 @@ impl Progress {
             }
             Event::Note { stage, text } => self.line(&format!("{stage}: {}", clean(&text))),
             Event::StageEnded(summary) => {
+                let StageSummary { name, state, rows, calls, .. } = &summary;
+                tracing::info!(stage = name, state = state.as_str(), rows, calls, "ended");
                 let bar = self.stages().remove(&summary.name);
                 if let Some(bar) = bar {
                     bar.finish_and_clear();

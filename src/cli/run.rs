@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::progress::Progress;
 use super::style::{BOLD, DIM, GREEN, RED, Style, YELLOW, count, grouped};
@@ -61,17 +62,23 @@ pub(super) fn main(arguments: &Arguments, shared: &Shared, style: &Style) -> Exi
     }
 }
 
-/// The first Ctrl-C lets what is under way land; the second ends the process. Either way every
-/// answer that came is stored.
+/// The first Ctrl-C (or SIGTERM) lets what is under way land; the second ends the process. Either
+/// way every answer that came is stored.
 fn listen(handle: RunHandle, progress: Progress) {
     tokio::spawn(async move {
-        if tokio::signal::ctrl_c().await.is_ok() {
+        let signals = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
+        let (Ok(mut interrupt), Ok(mut terminate)) = signals else { return };
+        for again in [false, true] {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+            if again {
+                std::process::exit(Exit::Interrupted as i32);
+            }
             progress
                 .line("stopping: no new calls; those under way are awaited (again to stop now)");
             handle.interrupt();
-        }
-        if tokio::signal::ctrl_c().await.is_ok() {
-            std::process::exit(Exit::Interrupted as i32);
         }
     });
 }
@@ -109,7 +116,9 @@ fn tell(pipeline: &Pipeline, summary: &Summary, style: &Style) {
     for stage in &summary.stages {
         if let Some(file) = &stage.failed_file {
             let failed = count(stage.failed_rows, "row");
-            style.say(&format!("{failed} of `{}` failed: see {file}", stage.name));
+            let reason = clean(stage.reason.as_deref().unwrap_or_default());
+            style.say(&format!("{failed} of `{}` failed, the first: {reason}", stage.name));
+            style.say(&format!("  all of them: {file}"));
         }
     }
     let ended = match (summary.interrupted, summary.is_complete()) {
@@ -167,7 +176,7 @@ fn stage_line(stage: &StageSummary, width: usize, style: &Style) -> String {
     if stage.failed_rows > 0 {
         details.push(format!("{} failed", grouped(stage.failed_rows)));
     }
-    if let Some(reason) = &stage.reason {
+    if let Some(reason) = stage.reason.as_ref().filter(|_| stage.failed_rows == 0) {
         details.push(clean(reason));
     }
     if !details.is_empty() {

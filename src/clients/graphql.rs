@@ -44,6 +44,16 @@ impl Query {
         let document: Document<'_, String> =
             parse_query(text).map_err(|error| QueryError::Parse(error.to_string()))?;
         let (variables, selection) = operation(&document)?;
+        for definition in &document.definitions {
+            // Shared by all rows of a batch, it could take the variables of none of them.
+            if let Definition::Fragment(fragment) = definition
+                && fragment.to_string().contains('$')
+            {
+                return Err(QueryError::Shape(
+                    "a fragment uses a variable; write out its fields where they are used",
+                ));
+            }
+        }
         let mut fields = Vec::new();
         for item in &selection.items {
             let Selection::Field(field) = item else {
@@ -67,6 +77,11 @@ fn operation<'a, 'd>(document: &'a Document<'d, String>) -> Result<Operation<'a,
             continue;
         };
         let this = match operation {
+            OperationDefinition::Query(query) if !query.directives.is_empty() => {
+                return Err(QueryError::Shape(
+                    "a directive on the query itself has no meaning here",
+                ));
+            }
             OperationDefinition::Query(query) => {
                 (&query.variable_definitions[..], &query.selection_set)
             }

@@ -90,7 +90,8 @@ impl Chat {
             })
         };
         let config = OpenAIConfig::new().with_api_base(&self.base_url).with_api_key("");
-        let client = Client::with_config(config).with_http_service(service);
+        // Built around the one HTTP client that there is: making another takes milliseconds.
+        let client = Client::build(transport.http().clone(), config).with_http_service(service);
         let parsed: Result<Value, OpenAIError> = client.chat().create_byot(body).await;
         let seen = seen.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
         match (seen, parsed) {

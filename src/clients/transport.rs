@@ -95,6 +95,11 @@ impl Transport {
         })
     }
 
+    /// The one HTTP client, for what builds requests with it.
+    pub(super) fn http(&self) -> &reqwest::Client {
+        &self.http
+    }
+
     /// From now on no call leaves; those under way land.
     pub fn interrupt(&self) {
         self.interrupted.store(true, Ordering::Relaxed);

@@ -58,7 +58,7 @@ pub struct StageSummary {
     pub tokens_out: u64,
     #[serde(skip)]
     pub cost_usd: f64,
-    /// Why it failed or was skipped.
+    /// Why it failed, was skipped or is incomplete: for failed rows the reason of the first.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// Where its failed rows are told.

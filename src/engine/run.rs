@@ -18,7 +18,7 @@ use crate::clients::{CallError, Cassette, Tally, Transport, Wait, secret_in};
 use crate::pipeline::{InputRef, Pipeline, Stage};
 use crate::stages::{Input, RowError, Sink, StageError, Work, World};
 use crate::store::{Artifact, FileState, Lock, StageRecord, Store, StoreError, StoredTable};
-use crate::table::{Digest, Row, read_rows};
+use crate::table::{Digest, Row, all_fields, read_rows};
 
 /// How to run.
 #[derive(Clone, Debug, Default)]
@@ -231,9 +231,14 @@ fn input_note(path: &str) -> String {
     format!("input {path}")
 }
 
+/// Rows that people wrote, as an artifact. A field that only some of them have is null in the rest.
 fn keep_rows(store: &Store, rows: &[Row]) -> Result<Artifact, StoreError> {
-    let mut writer = store.write_artifact();
-    rows.iter().try_for_each(|row| writer.push(row))?;
+    let fields = all_fields(rows);
+    let mut writer = store.write_artifact(&fields);
+    for row in rows {
+        let field = |name: &String| (name.clone(), row.get(name).cloned().unwrap_or_default());
+        writer.push(&fields.iter().map(field).collect())?;
+    }
     writer.finish()
 }
 
@@ -334,8 +339,10 @@ impl Run {
                     summary.rows_run = made.rows_run;
                     summary.rows_memo = made.rows_memo;
                     summary.failed_rows = made.failed.len() as u64;
-                    if !made.failed.is_empty() {
+                    if let Some(first) = made.failed.first() {
                         summary.failed_file = Some(self.failed_path(stage));
+                        let reason = first["_failed"]["reason"].as_str();
+                        summary.reason = reason.map(str::to_owned);
                     } else if made.state == StageState::Incomplete {
                         summary.reason = Some("what it reads is incomplete".into());
                     }
@@ -435,7 +442,8 @@ impl Run {
                 Arc::new(move |text| observer(Event::Note { stage: name.clone(), text }))
             },
         };
-        let sink = Sink::new(self.store.write_artifact(), stage.compiled.key.clone());
+        let columns = stage.compiled.columns.names();
+        let sink = Sink::new(self.store.write_artifact(columns), stage.compiled.key.clone());
         let (made, passing) = match (&stage.compiled.work, &inputs[..]) {
             (Work::Rows(work), [input]) => {
                 let watch = Watch { observer: &self.observer, stage: &stage.name };

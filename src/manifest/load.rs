@@ -1,18 +1,22 @@
 //! Reads a manifest: its text, the profile that overrides parts of it, its sections.
 
+use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use indexmap::IndexMap;
+use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::problem::{Problem, Problems, SourceText, did_you_mean};
+use super::problem::{Problem, Problems, SourceText, clean, did_you_mean};
 use super::project::Project;
-use super::strict::{parse_strict, to_json};
-use super::types::{Common, GithubSection, ModelSection, PipelineSection, ProfileSection};
+use super::strict::{Reading, parse_on, parse_strict, to_json};
+use super::types::{Common, GithubSection, ModelSection, PipelineSection, ProfileSection, Text};
 use crate::table::Row;
 
 /// What stands in a manifest under one profile.
@@ -25,6 +29,8 @@ pub struct Manifest<'t> {
     pub models: IndexMap<String, ModelSection>,
     pub tables: IndexMap<String, InlineTable>,
     pub stages: Vec<StageDecl<'t>>,
+    /// Stages and tables that are there but of no use, which was told.
+    pub unread: BTreeSet<String>,
     pub profile: ProfileChoice,
     /// Every profile's name, for the user.
     pub profiles: Vec<String>,
@@ -54,6 +60,8 @@ pub struct StageDecl<'t> {
     /// Where the name stands.
     pub span: Range<usize>,
     pub common: Common,
+    /// Keys of `common` whose values are of no use, which was told.
+    pub aside: Vec<String>,
     pub settings: Spanned<DeTable<'t>>,
 }
 
@@ -82,12 +90,7 @@ impl<'t> Manifest<'t> {
             return Err(Problem::new(format!("`{shown}` is a binary file, not a manifest"))
                 .help("a manifest is a TOML text"));
         }
-        let text = String::from_utf8(bytes).map_err(|error| {
-            let valid = error.utf8_error().valid_up_to();
-            let line = 1 + error.as_bytes()[..valid].iter().filter(|byte| **byte == b'\n').count();
-            Problem::new(format!("`{shown}` is not UTF-8 text (line {line})"))
-                .help("save it as UTF-8")
-        })?;
+        let text = utf8(&shown, bytes)?;
         if text.trim().is_empty() {
             return Err(Problem::new(format!("the manifest `{shown}` is empty"))
                 .help("the smallest has `[pipeline]` with a `name`, and a stage `[stages.NAME]`"));
@@ -95,8 +98,8 @@ impl<'t> Manifest<'t> {
         Ok((project, SourceText::new(shown, text)))
     }
 
-    /// Reads all sections under `profile`. `None` where the text is no TOML or a part is missing
-    /// without which nothing else can be checked.
+    /// Reads all sections under `profile`. What cannot be read is told and has its default here, so
+    /// that the rest can be checked; `None` where the text is no TOML, or there is no such profile.
     pub fn parse(
         source: &Arc<SourceText>,
         text: &'t str,
@@ -105,10 +108,21 @@ impl<'t> Manifest<'t> {
         problems: &mut Problems,
     ) -> Option<Manifest<'t>> {
         let (document, errors) = DeTable::parse_recoverable(text);
+        let mut doubled = 0..0;
         for error in &errors {
             let span = error.span().unwrap_or(0..0);
+            let is_double = error.message() == "duplicate key";
+            if is_double && doubled.contains(&span.start) {
+                continue;
+            }
+            if is_double && is_header(text, span.start) {
+                // Every key below it is taken for a second one too.
+                let rest = text[span.end..].find("\n[").map_or(text.len(), |at| span.end + at);
+                doubled = span.end..rest;
+            }
             let message = format!("the manifest is no TOML: {}", error.message());
-            problems.add(Problem::new(message).at(source, span));
+            let help = is_double.then(|| "it stands further up already; take one away".to_owned());
+            problems.add(Problem::new(message).at(source, span).help_if(help));
         }
         if !errors.is_empty() {
             return None;
@@ -136,21 +150,30 @@ impl<'t> Manifest<'t> {
                     let message = format!("the manifest has no profile `{name}`");
                     let help = did_you_mean(name, names.iter().map(String::as_str))
                         .unwrap_or_else(|| format!("add `[profiles.{name}]`"));
-                    problems.add(Problem::new(message).at(source, 0..0).help(help));
+                    problems.add(Problem::new(message).help(help));
                     return None;
                 }
             },
         };
-        let (pipeline, params, github, models, tables) = reader.sections(&merged, problems);
-        let stages = reader.stages(&document, problems);
+        let (pipeline, params, mut github, mut models, tables) = reader.sections(&merged, problems);
+        let mut stages = Vec::new();
+        let mut unread: BTreeSet<String> = unread_tables(&merged, &tables).collect();
+        for (key, table) in reader.tables_of(&document, "stages", "a stage", problems) {
+            match reader.stage(&key, &table, problems) {
+                Some(stage) => stages.push(stage),
+                None => drop(unread.insert(text_of(&key).to_owned())),
+            }
+        }
+        reader.addresses(&merged, &stages, &mut github, &mut models, problems);
         Some(Manifest {
             source: source.clone(),
-            pipeline: pipeline?,
+            pipeline,
             params,
-            github: github?,
+            github,
             models,
             tables,
             stages,
+            unread,
             profile: choice,
             profiles: names,
             project,
@@ -159,9 +182,9 @@ impl<'t> Manifest<'t> {
 }
 
 type Sections = (
-    Option<PipelineSection>,
+    PipelineSection,
     Row,
-    Option<GithubSection>,
+    GithubSection,
     IndexMap<String, ModelSection>,
     IndexMap<String, InlineTable>,
 );
@@ -174,11 +197,11 @@ struct Reader<'a> {
 impl Reader<'_> {
     fn top_level(&self, document: &Spanned<DeTable<'_>>, problems: &mut Problems) {
         for (key, _) in document.get_ref() {
-            if !SECTIONS.contains(&text(key)) {
+            if !SECTIONS.contains(&text_of(key)) {
                 problems.add(
-                    Problem::new(format!("the manifest has no section `{}`", text(key)))
+                    Problem::new(format!("the manifest has no section `{}`", text_of(key)))
                         .at(self.source, key.span())
-                        .help_if(did_you_mean(text(key), SECTIONS)),
+                        .help_if(did_you_mean(text_of(key), SECTIONS)),
                 );
             }
         }
@@ -198,7 +221,7 @@ impl Reader<'_> {
     ) -> IndexMap<String, Spanned<DeTable<'t>>> {
         self.tables_of(document, "profiles", "a profile", problems)
             .into_iter()
-            .map(|(key, table)| (text(&key).to_owned(), table))
+            .map(|(key, table)| (text_of(&key).to_owned(), table))
             .collect()
     }
 
@@ -211,11 +234,11 @@ impl Reader<'_> {
     ) -> ProfileChoice {
         let own = only(table, |key| !OVERRIDES.contains(&key));
         for (key, value) in table.get_ref() {
-            if OVERRIDES.contains(&text(key)) && !value.get_ref().is_table() {
+            if OVERRIDES.contains(&text_of(key)) && !value.get_ref().is_table() {
                 problems.add(
                     Problem::new(format!(
                         "`{}` of profile `{name}` is of the wrong type",
-                        text(key)
+                        text_of(key)
                     ))
                     .at(self.source, value.span())
                     .label(format!("expected a table, found {}", value.get_ref().type_str())),
@@ -229,12 +252,14 @@ impl Reader<'_> {
             let resolved = self.project.resolve(path.get_ref()).and_then(|full| {
                 if full.is_file() { Ok(full) } else { Err("there is no such file".into()) }
             });
+            let near = self.project.near(path.get_ref());
             match resolved {
                 Ok(full) => Some(full),
                 Err(what) => {
                     let message =
                         format!("the cassette `{}` cannot be read: {what}", path.get_ref());
-                    problems.add(Problem::new(message).at(self.source, path.span()));
+                    let problem = Problem::new(message).at(self.source, path.span());
+                    problems.add(problem.help_if(near));
                     None
                 }
             }
@@ -254,28 +279,44 @@ impl Reader<'_> {
     }
 
     fn sections(&self, document: &Spanned<DeTable<'_>>, problems: &mut Problems) -> Sections {
-        let pipeline = self
-            .table_of(document, "pipeline", problems)
-            .and_then(|table| parse_strict(&table, "`[pipeline]`", self.source, problems));
+        let pipeline = self.section(document, "pipeline", problems).unwrap_or_default();
+        self.pipeline_name(document, problems);
         let params = self.table_of(document, "params", problems).map(|table| {
             let param = |(key, value): (&Spanned<_>, _)| {
-                (text(key).to_owned(), to_json(value, self.source, problems))
+                (text_of(key).to_owned(), to_json(value, self.source, problems))
             };
             table.get_ref().iter().map(param).collect()
         });
-        let github = match self.table_of(document, "github", problems) {
-            None => Some(GithubSection::default()),
-            Some(table) => parse_strict(&table, "`[github]`", self.source, problems),
-        };
+        let github = self.section(document, "github", problems).unwrap_or_default();
         let mut models = IndexMap::new();
         for (key, table) in self.tables_of(document, "models", "a model", problems) {
-            let what = format!("model `{}`", text(&key));
-            if let Some(model) = parse_strict(&table, &what, self.source, problems) {
-                models.insert(text(&key).to_owned(), model);
-            }
+            let what = format!("model `{}`", text_of(&key));
+            let reading: Reading<ModelSection> =
+                parse_on(&table, &what, &[], self.source, problems);
+            models.insert(text_of(&key).to_owned(), reading.value.unwrap_or_default());
         }
         let tables = self.inline_tables(document, problems);
         (pipeline, params.unwrap_or_default(), github, models, tables)
+    }
+
+    /// A study's name is shown wherever one is; it must not do anything there.
+    fn pipeline_name(&self, document: &Spanned<DeTable<'_>>, problems: &mut Problems) {
+        let section = document.get_ref().get("pipeline").and_then(|it| it.get_ref().as_table());
+        let Some(name) = section.and_then(|section| section.get("name")) else { return };
+        if name.get_ref().as_str().is_some_and(|text| text.contains('\n') || clean(text) != text) {
+            let problem = Problem::new("`name` of `[pipeline]` holds a control character");
+            problems.add(problem.at(self.source, name.span()).help("take it out"));
+        }
+    }
+
+    fn section<T: DeserializeOwned + JsonSchema>(
+        &self,
+        document: &Spanned<DeTable<'_>>,
+        name: &str,
+        problems: &mut Problems,
+    ) -> Option<T> {
+        let table = self.table_of(document, name, problems)?;
+        parse_on(&table, &format!("`[{name}]`"), &[], self.source, problems).value
     }
 
     fn inline_tables(
@@ -288,7 +329,7 @@ impl Reader<'_> {
             return tables;
         };
         for (key, value) in section.get_ref() {
-            let name = text(key);
+            let name = text_of(key);
             let Some(array) = value.get_ref().as_array() else {
                 problems.add(
                     Problem::new(format!("table `{name}` is of the wrong type"))
@@ -318,30 +359,71 @@ impl Reader<'_> {
         tables
     }
 
-    fn stages<'t>(
+    fn stage<'t>(
         &self,
-        document: &Spanned<DeTable<'t>>,
+        key: &Spanned<Cow<'t, str>>,
+        table: &Spanned<DeTable<'t>>,
         problems: &mut Problems,
-    ) -> Vec<StageDecl<'t>> {
-        let mut stages = Vec::new();
-        for (key, table) in self.tables_of(document, "stages", "a stage", problems) {
-            let name = text(&key);
-            if !is_name(name) {
-                problems.add(
-                    Problem::new(format!("`{name}` cannot be a stage's name"))
-                        .at(self.source, key.span())
-                        .help("a name has letters, digits, `_` and `-`, and begins with a letter"),
-                );
-            }
-            let common = only(&table, |key| Common::KEYS.contains(&key));
-            let settings = only(&table, |key| !Common::KEYS.contains(&key));
-            let what = format!("stage `{name}`");
-            if let Some(common) = parse_strict(&common, &what, self.source, problems) {
-                let name = name.to_owned();
-                stages.push(StageDecl { name, span: key.span(), common, settings });
-            }
+    ) -> Option<StageDecl<'t>> {
+        let name = text_of(key);
+        if !is_name(name) {
+            problems.add(
+                Problem::new(format!("`{name}` cannot be a stage's name"))
+                    .at(self.source, key.span())
+                    .help("a name has letters, digits, `_` and `-`, and begins with a letter"),
+            );
         }
-        stages
+        let common = only(table, |key| Common::KEYS.contains(&key));
+        let settings = only(table, |key| !Common::KEYS.contains(&key));
+        let what = format!("stage `{name}`");
+        let reading: Reading<Common> = parse_on(&common, &what, &[], self.source, problems);
+        let (span, aside) = (key.span(), reading.aside);
+        let common = reading.value?;
+        Some(StageDecl { name: name.to_owned(), span, common, aside, settings })
+    }
+
+    /// Addresses are looked at where they stand, if a stage asks there; one that cannot be used is
+    /// replaced, so that it is told once.
+    fn addresses(
+        &self,
+        document: &Spanned<DeTable<'_>>,
+        stages: &[StageDecl<'_>],
+        github: &mut GithubSection,
+        models: &mut IndexMap<String, ModelSection>,
+        problems: &mut Problems,
+    ) {
+        let section = |name: &str| document.get_ref().get(name)?.get_ref().as_table();
+        let mut look = |table: Option<&DeTable<'_>>, what: &str, address: &mut Text| {
+            let wrong = match address.resolve() {
+                Ok(url) if url.starts_with("https://") || url.starts_with("http://") => return,
+                Ok(url) => {
+                    let message = format!("`base_url` of {what} is no web address: `{url}`");
+                    Problem::new(message).help("it begins with https://")
+                }
+                Err(variable) => Problem::new(format!(
+                    "`base_url` of {what}: the environment variable {variable} is not set"
+                ))
+                .help(format!("set it: export {variable}=https://...")),
+            };
+            if let Some(value) = table.and_then(|table| table.get("base_url")) {
+                problems.add(wrong.at(self.source, value.span()));
+                *address = GithubSection::default().base_url;
+            }
+        };
+        if stages.iter().any(|stage| stage.common.kind.get_ref() == "github") {
+            look(section("github"), "`[github]`", &mut github.base_url);
+        }
+        let asked = |name: &str| {
+            stages.iter().any(|stage| {
+                let model = stage.settings.get_ref().get("model");
+                model.and_then(|model| model.get_ref().as_str()) == Some(name)
+            })
+        };
+        for (name, model) in models.iter_mut().filter(|(name, _)| asked(name)) {
+            let table = section("models").and_then(|models| models.get(name.as_str()));
+            let table = table.and_then(|model| model.get_ref().as_table());
+            look(table, &format!("model `{name}`"), &mut model.base_url);
+        }
     }
 
     fn table_of<'t>(
@@ -372,7 +454,7 @@ impl Reader<'_> {
         section: &str,
         what: &str,
         problems: &mut Problems,
-    ) -> Vec<(Spanned<std::borrow::Cow<'t, str>>, Spanned<DeTable<'t>>)> {
+    ) -> Vec<(Spanned<Cow<'t, str>>, Spanned<DeTable<'t>>)> {
         let Some(table) = self.table_of(document, section, problems) else {
             return Vec::new();
         };
@@ -382,7 +464,7 @@ impl Reader<'_> {
             match value.into_inner() {
                 DeValue::Table(table) => tables.push((key, Spanned::new(span, table))),
                 other => {
-                    let name = text(&key);
+                    let name = text_of(&key);
                     problems.add(
                         Problem::new(format!("`{name}` in `{section}` is of the wrong type"))
                             .at(self.source, span)
@@ -396,13 +478,34 @@ impl Reader<'_> {
     }
 }
 
-fn text<'a>(key: &'a Spanned<std::borrow::Cow<'_, str>>) -> &'a str {
+/// The tables that are there and were not read.
+fn unread_tables<'a>(
+    document: &'a Spanned<DeTable<'_>>,
+    read: &'a IndexMap<String, InlineTable>,
+) -> impl Iterator<Item = String> + 'a {
+    let tables = document.get_ref().get("tables").and_then(|tables| tables.get_ref().as_table());
+    let names = tables.into_iter().flat_map(|tables| tables.keys().map(text_of));
+    names.filter(|name| !read.contains_key(*name)).map(str::to_owned)
+}
+
+/// The bytes as text, or where they are none.
+pub(super) fn utf8(shown: &str, bytes: Vec<u8>) -> Result<String, Problem> {
+    String::from_utf8(bytes).map_err(|error| {
+        let valid = error.utf8_error().valid_up_to();
+        let source = SourceText::new(shown, String::from_utf8_lossy(error.as_bytes()));
+        Problem::new(format!("`{shown}` is not UTF-8 text"))
+            .at(&source, valid..valid + 1)
+            .help("save it as UTF-8")
+    })
+}
+
+fn text_of<'a>(key: &'a Spanned<Cow<'_, str>>) -> &'a str {
     key.get_ref()
 }
 
 /// The entries of a table whose key is wanted.
 fn only<'t>(table: &Spanned<DeTable<'t>>, wanted: impl Fn(&str) -> bool) -> Spanned<DeTable<'t>> {
-    let entries = table.get_ref().iter().filter(|(key, _)| wanted(text(key)));
+    let entries = table.get_ref().iter().filter(|(key, _)| wanted(text_of(key)));
     let entries = entries.map(|(key, value)| (key.clone(), value.clone())).collect();
     Spanned::new(table.span(), entries)
 }
@@ -410,6 +513,11 @@ fn only<'t>(table: &Spanned<DeTable<'t>>, wanted: impl Fn(&str) -> bool) -> Span
 fn is_name(name: &str) -> bool {
     name.starts_with(|c: char| c.is_ascii_alphabetic())
         && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-')
+}
+
+/// Whether what stands at `at` is the name of a table: `[stages.NAME]`.
+fn is_header(text: &str, at: usize) -> bool {
+    text[..at].rsplit('\n').next().is_some_and(|line| line.trim_start().starts_with('['))
 }
 
 fn first_line(source: &SourceText, span: Range<usize>) -> Range<usize> {
@@ -428,7 +536,7 @@ fn merge<'t>(document: &Spanned<DeTable<'t>>, profile: &DeTable<'t>) -> Spanned<
         let DeValue::Table(over_table) = over.get_ref() else {
             continue;
         };
-        let key = Spanned::new(over.span(), std::borrow::Cow::Borrowed(section));
+        let key = Spanned::new(over.span(), Cow::Borrowed(section));
         let value = merged
             .get_mut()
             .entry(key)
@@ -443,7 +551,7 @@ fn merge<'t>(document: &Spanned<DeTable<'t>>, profile: &DeTable<'t>) -> Spanned<
 
 fn lay_over<'t>(base: &mut DeTable<'t>, over: &DeTable<'t>, depth: u8) {
     for (key, value) in over {
-        match (base.get_mut(text(key)).map(Spanned::get_mut), value.get_ref()) {
+        match (base.get_mut(text_of(key)).map(Spanned::get_mut), value.get_ref()) {
             (Some(DeValue::Table(base)), DeValue::Table(over)) if depth > 1 => {
                 lay_over(base, over, depth - 1);
             }

@@ -137,7 +137,9 @@ fn render(problem: &Problem, color: bool) -> String {
                 .span(start..first)
                 .label(problem.label.as_deref().map(clean));
             Level::ERROR.primary_title(&message).element(
-                Snippet::source(&source.text).path(clean(&source.path)).annotation(annotation),
+                Snippet::source(clean_excerpt(&source.text))
+                    .path(clean(&source.path))
+                    .annotation(annotation),
             )
         }
     };
@@ -159,6 +161,11 @@ pub fn clean(text: &str) -> String {
         c => c,
     };
     text.chars().map(show).collect()
+}
+
+/// An excerpt's text; the renderer shows all control characters but these. Every place in it stays.
+fn clean_excerpt(text: &str) -> String {
+    text.replace(|c| matches!(c, '\u{80}'..='\u{9f}'), "\u{a4}")
 }
 
 /// The one of `known` that `name` was probably meant as.

@@ -3,7 +3,8 @@
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
-use super::problem::{Problem, SourceText, did_you_mean};
+use super::load::utf8;
+use super::problem::{Problem, SourceText, nearest};
 
 /// The folder of a manifest.
 #[derive(Clone, Debug)]
@@ -25,8 +26,8 @@ impl Project {
         if path.is_empty() {
             return Err("the path is empty".into());
         }
-        if path.contains('\0') {
-            return Err("the path holds a NUL character".into());
+        if path.contains(char::is_control) {
+            return Err("the path holds a control character".into());
         }
         let relative = Path::new(path);
         if relative.is_absolute() {
@@ -67,17 +68,28 @@ impl Project {
             _ => Problem::new(format!("`{path}` cannot be read: {error}")),
         })?;
         let shown = self.shown(path);
-        match String::from_utf8(bytes) {
-            Ok(text) => Ok(SourceText::new(shown, text)),
-            Err(error) => {
-                let line = 1 + error.as_bytes()[..error.utf8_error().valid_up_to()]
-                    .iter()
-                    .filter(|byte| **byte == b'\n')
-                    .count();
-                Err(Problem::new(format!("`{path}` is not UTF-8 text (line {line})"))
-                    .help("save it as UTF-8"))
+        utf8(&shown, bytes).map(|text| SourceText::new(shown, text))
+    }
+
+    /// The same for all ways to write the path of one file: relative to the project folder, links
+    /// followed as far as there are any.
+    pub fn plain(&self, path: &Path) -> PathBuf {
+        let full = self.root.join(path);
+        let existing = full
+            .ancestors()
+            .find_map(|ancestor| Some((ancestor, ancestor.canonicalize().ok()?)))
+            .filter(|(_, real)| real.starts_with(&self.real));
+        let Some((existing, mut plain)) = existing else {
+            return path.to_owned();
+        };
+        for part in full.strip_prefix(existing).unwrap_or(Path::new("")).components() {
+            match part {
+                Component::Normal(name) => plain.push(name),
+                Component::ParentDir => drop(plain.pop()),
+                _ => {}
             }
         }
+        plain.strip_prefix(&self.real).map(Path::to_owned).unwrap_or(plain)
     }
 
     /// A path as the user would name it from where they stand.
@@ -86,15 +98,25 @@ impl Project {
         full.strip_prefix(".").unwrap_or(&full).display().to_string()
     }
 
-    fn near(&self, path: &str) -> Option<String> {
-        let path = Path::new(path);
-        let folder = path.parent().unwrap_or(Path::new(""));
-        let entries = std::fs::read_dir(self.root.join(folder)).ok()?;
-        let mut names: Vec<String> = entries
-            .filter_map(|entry| Some(folder.join(entry.ok()?.file_name()).display().to_string()))
-            .collect();
+    /// `did you mean` for a file that is not there.
+    pub fn near(&self, path: &str) -> Option<String> {
+        self.resolve(path).ok()?;
+        let near = self.closest(Path::new(path))?;
+        Some(format!("did you mean `{}`?", near.display()))
+    }
+
+    /// What is there by the name that is most like that of `path`, in the folder most like its own.
+    fn closest(&self, path: &Path) -> Option<PathBuf> {
+        let folder = path.parent()?;
+        let folder = match self.root.join(folder).is_dir() {
+            true => folder.to_owned(),
+            false => self.closest(folder)?,
+        };
+        let entries = std::fs::read_dir(self.root.join(&folder)).ok()?;
+        let mut names: Vec<String> =
+            entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect();
         names.sort();
-        did_you_mean(&path.display().to_string(), names.iter().map(String::as_str))
-            .filter(|help| help.starts_with("did you mean"))
+        let name = nearest(path.file_name()?.to_str()?, names.iter().map(String::as_str))?;
+        Some(folder.join(name))
     }
 }

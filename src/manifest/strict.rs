@@ -172,9 +172,11 @@ fn explain(message: &str, named: &str, span: Range<usize>, source: &Arc<SourceTe
             "invalid value" => format!("{named} cannot have this value"),
             _ => format!("{named} is of the wrong type"),
         };
-        return Problem::new(message)
-            .at(source, header(source, span))
-            .label(format!("expected {}, found {}", plain_type(expected), plain_found(found)));
+        return Problem::new(message).at(source, header(source, span)).label(format!(
+            "expected {}, found {}",
+            plain_type(expected),
+            plain_found(found)
+        ));
     }
     Problem::new(format!("{named}: {message}")).at(source, span)
 }

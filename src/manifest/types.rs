@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 
 /// `[pipeline]`
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PipelineSection {
     /// The study's name.
@@ -98,11 +98,20 @@ pub struct GithubSection {
     pub attempts: std::num::NonZeroU32,
 }
 
+impl GithubSection {
+    /// Whether this is github.com itself, and not another server that speaks as it does.
+    pub fn is_public(&self) -> bool {
+        self.base_url == Text::Plain(PUBLIC.into())
+    }
+}
+
+const PUBLIC: &str = "https://api.github.com";
+
 impl Default for GithubSection {
     fn default() -> GithubSection {
         GithubSection {
             token: None,
-            base_url: Text::Plain("https://api.github.com".into()),
+            base_url: Text::Plain(PUBLIC.into()),
             api_version: "2022-11-28".into(),
             concurrency: const { std::num::NonZeroUsize::new(6).unwrap() },
             timeout: const { std::num::NonZeroU64::new(30).unwrap() },
@@ -147,6 +156,28 @@ pub struct ModelSection {
     #[serde(default = "model_attempts")]
     #[schemars(range(min = 1))]
     pub attempts: std::num::NonZeroU32,
+}
+
+impl Default for ModelSection {
+    /// Every setting as it is where it is not given.
+    fn default() -> ModelSection {
+        ModelSection {
+            base_url: openai(),
+            api_key: None,
+            model: String::new(),
+            temperature: None,
+            top_p: None,
+            seed: None,
+            max_tokens: None,
+            max_completion_tokens: None,
+            reasoning_effort: None,
+            body: IndexMap::new(),
+            price: None,
+            limits: Limits::default(),
+            timeout: model_timeout(),
+            attempts: model_attempts(),
+        }
+    }
 }
 
 fn openai() -> Text {

@@ -1,6 +1,9 @@
 //! JSON Schemas that answers must keep to.
 
+use std::ops::Range;
+
 use jsonschema::Validator;
+use serde::de::IgnoredAny;
 use serde_json::Value;
 
 /// A schema, and the means to check against it.
@@ -10,14 +13,24 @@ pub struct AnswerSchema {
 }
 
 impl AnswerSchema {
-    /// Parses and compiles a schema; the fault comes with its line where it is no JSON.
-    pub fn parse(text: &str) -> Result<AnswerSchema, (String, Option<usize>)> {
-        let value: Value = serde_json::from_str(text)
-            .map_err(|error| (format!("it is no JSON: {error}"), Some(error.line())))?;
-        let validator = jsonschema::validator_for(&value)
-            .map_err(|error| (format!("it is no JSON Schema: {error}"), None))?;
+    /// Parses and compiles a schema; the fault comes with its place in the text.
+    pub fn parse(text: &str) -> Result<AnswerSchema, (String, Range<usize>)> {
+        let value: Value = serde_json::from_str(text).map_err(|error| {
+            let lines = text.split_inclusive('\n').take(error.line().saturating_sub(1));
+            let at = lines.map(str::len).sum::<usize>() + error.column().saturating_sub(1);
+            let at = text.floor_char_boundary(at);
+            let end = text[at..].chars().next().map_or(at, |c| at + c.len_utf8());
+            (format!("it is no JSON: {error}"), at..end)
+        })?;
+        let validator = jsonschema::validator_for(&value).map_err(|error| {
+            let path = error.instance_path().to_string();
+            let steps = path.split('/').skip(1).map(|step| step.replace("~1", "/"));
+            let steps: Vec<String> = steps.map(|step| step.replace("~0", "~")).collect();
+            (format!("it is no JSON Schema: {error}"), place_of(text, 0, &steps))
+        })?;
         if value.get("type") != Some(&"object".into()) {
-            return Err(("its root must be `\"type\": \"object\"`".into(), None));
+            let place = place_of(text, 0, &["type".to_owned()]);
+            return Err(("its root must be `\"type\": \"object\"`".into(), place));
         }
         Ok(AnswerSchema { value, validator })
     }
@@ -59,6 +72,41 @@ impl AnswerSchema {
         strict(&self.value, "", &mut faults);
         faults
     }
+}
+
+/// Where the value at the end of `steps` stands, from the value at `at` on; `text` is valid JSON.
+/// Where a step leads nowhere, the last value that there is.
+fn place_of(text: &str, at: usize, steps: &[String]) -> Range<usize> {
+    let is_gap = |c: char| c.is_ascii_whitespace() || c == ',' || c == ':';
+    let skip = |at: usize| text.len() - text[at..].trim_start_matches(is_gap).len();
+    let end = |at: usize| {
+        let mut values = serde_json::Deserializer::from_str(&text[at..]).into_iter::<IgnoredAny>();
+        let _ = values.next();
+        at + values.byte_offset()
+    };
+    let start = skip(at);
+    let whole = start..end(start);
+    let Some((step, rest)) = steps.split_first() else {
+        return whole;
+    };
+    let in_object = text[start..].starts_with('{');
+    let mut at = skip(start + 1);
+    for index in 0.. {
+        if at >= whole.end || text[at..].starts_with(['}', ']']) {
+            break;
+        }
+        let mut name = index.to_string();
+        if in_object {
+            let stop = end(at);
+            name = serde_json::from_str(&text[at..stop]).unwrap_or_default();
+            at = skip(stop);
+        }
+        if name == *step {
+            return place_of(text, at, rest);
+        }
+        at = skip(end(at).max(at + 1));
+    }
+    whole
 }
 
 fn strict(schema: &Value, place: &str, faults: &mut Vec<String>) {

@@ -81,6 +81,9 @@ impl Template {
     pub fn names(&self) -> BTreeMap<String, (Arc<SourceText>, Range<usize>)> {
         let globals: BTreeSet<String> =
             self.environment.globals().map(|(name, _)| name.to_owned()).collect();
+        // What one template sets, those that it includes may use.
+        let set: BTreeSet<&str> =
+            self.sources.iter().flat_map(|source| assigned(&source.text)).collect();
         let mut names = BTreeMap::new();
         for (name, template) in self.environment.templates() {
             let source = self.sources.iter().find(|source| {
@@ -90,6 +93,9 @@ impl Template {
             for used in template.undeclared_variables(true) {
                 let first = used.split('.').next().unwrap_or(&used).to_owned();
                 if globals.contains(&first) || first == "loop" || first == "self" {
+                    continue;
+                }
+                if name != self.name && set.contains(first.as_str()) {
                     continue;
                 }
                 let place = place_of(&source.text, &used);
@@ -119,21 +125,30 @@ pub struct Condition {
 }
 
 impl Condition {
-    pub fn parse(text: &str, params: &Row) -> Result<Condition, String> {
+    /// Parses `text`; a fault comes with its place in it.
+    pub fn parse(text: &str, params: &Row) -> Result<Condition, (String, Range<usize>)> {
         let environment = environment();
-        environment.compile_expression(text).map_err(|error| short(&error))?;
+        environment.compile_expression(text).map_err(|error| {
+            let range = error.range().filter(|range| range.end <= text.len());
+            (short(&error), range.unwrap_or(0..text.len()))
+        })?;
         let params = value(params);
         Ok(Condition { text: text.to_owned(), environment, params })
     }
 
-    pub fn names(&self) -> Vec<String> {
+    /// The names that it takes from outside, with the place of each.
+    pub fn names(&self) -> Vec<(String, Range<usize>)> {
         let expression = self.environment.compile_expression(&self.text);
         let mut names: Vec<String> = expression
             .map(|expression| expression.undeclared_variables(true).into_iter().collect())
             .unwrap_or_default();
         names.retain(|name| self.environment.globals().all(|(global, _)| global != name));
         names.sort();
-        names
+        let place = |name: &String| {
+            let found = words(&self.text, name).next();
+            found.unwrap_or(0..self.text.len())
+        };
+        names.into_iter().map(|name| (name.clone(), place(&name))).collect()
     }
 
     pub fn holds(&self, row: &Row) -> Result<bool, String> {
@@ -207,52 +222,81 @@ fn short(error: &Error) -> String {
     }
 }
 
+/// The block tags of a template: what each holds from its first word on, and where.
+fn tags(text: &str) -> impl Iterator<Item = (&str, Range<usize>)> {
+    let mut rest = 0;
+    std::iter::from_fn(move || {
+        let open = rest + text[rest..].find("{%")?;
+        let close = text[open..].find("%}").map_or(text.len(), |at| open + at);
+        rest = close;
+        let inside = text[open + 2..close].trim_start_matches(['-', '+']).trim_start();
+        Some((inside, close - inside.len()..close))
+    })
+}
+
+/// What follows `word` in a tag that begins with it.
+fn after<'t>(inside: &'t str, word: &str) -> Option<&'t str> {
+    inside.strip_prefix(word).filter(|rest| rest.starts_with(char::is_whitespace))
+}
+
 /// The files that a template names in `include`, `import`, `from` and `extends`, each with its
 /// place; `None` where the name is computed.
 fn includes(text: &str) -> Vec<(Option<String>, Range<usize>)> {
     let mut found = Vec::new();
-    let mut rest = 0;
-    while let Some(open) = text[rest..].find("{%").map(|at| rest + at) {
-        let close = text[open..].find("%}").map_or(text.len(), |at| open + at);
-        let inside = text[open + 2..close].trim_start_matches(['-', '+']).trim_start();
-        let start = close - inside.len();
-        for word in ["include", "import", "from", "extends"] {
-            let Some(argument) = inside.strip_prefix(word) else {
-                continue;
-            };
-            if !argument.starts_with(char::is_whitespace) {
-                continue;
-            }
-            let argument = argument.trim_start();
-            let place = start..close;
-            let quote = argument.chars().next().filter(|c| *c == '"' || *c == '\'');
-            let name = quote.and_then(|quote| {
-                argument[1..].find(quote).map(|end| argument[1..1 + end].to_owned())
-            });
-            found.push((name, place));
-        }
-        rest = close;
+    for (inside, place) in tags(text) {
+        let words = ["include", "import", "from", "extends"];
+        let Some(argument) = words.into_iter().find_map(|word| after(inside, word)) else {
+            continue;
+        };
+        let argument = argument.trim_start();
+        let quote = argument.chars().next().filter(|c| *c == '"' || *c == '\'');
+        let name = quote
+            .and_then(|quote| argument[1..].find(quote).map(|end| argument[1..1 + end].to_owned()));
+        found.push((name, place.start..place.start + inside.trim_end().len()));
     }
     found
 }
 
+/// The names that a template gives a value itself, in `set`, `for` and `with`.
+fn assigned(text: &str) -> Vec<&str> {
+    let mut found = Vec::new();
+    for (inside, _) in tags(text) {
+        let heads: Vec<&str> = if let Some(rest) = after(inside, "for") {
+            rest.split(" in ").take(1).collect()
+        } else if let Some(rest) = after(inside, "set") {
+            rest.split('=').take(1).collect()
+        } else if let Some(rest) = after(inside, "with") {
+            rest.split(',').filter_map(|part| part.split('=').next()).collect()
+        } else {
+            continue;
+        };
+        let names = heads.into_iter().flat_map(|head| head.split(|c: char| !is_word(c)));
+        found.extend(names.filter(|name| !name.is_empty()));
+    }
+    found
+}
+
+fn is_word(c: char) -> bool {
+    c.is_alphanumeric() || c == '_'
+}
+
+/// Where a name stands on its own.
+fn words<'t>(text: &'t str, name: &'t str) -> impl Iterator<Item = Range<usize>> + 't {
+    text.match_indices(name).map(|(start, _)| start..start + name.len()).filter(|place| {
+        !text[..place.start].ends_with(|c| is_word(c) || c == '.')
+            && !text[place.end..].starts_with(is_word)
+    })
+}
+
 /// Where a name stands inside the tags of a template.
 fn place_of(text: &str, name: &str) -> Range<usize> {
-    let is_word = |c: char| c.is_alphanumeric() || c == '_';
-    let mut rest = 0;
-    while let Some(start) = text[rest..].find(name).map(|at| rest + at) {
-        let end = start + name.len();
-        let before = &text[..start];
-        let bare =
-            !before.ends_with(|c| is_word(c) || c == '.') && !text[end..].starts_with(is_word);
+    let in_tag = |place: &Range<usize>| {
+        let before = &text[..place.start];
         let opened = before.rfind("{{").max(before.rfind("{%"));
         let closed = before.rfind("}}").max(before.rfind("%}"));
-        if bare && opened.is_some() && opened > closed {
-            return start..end;
-        }
-        rest = end;
-    }
-    0..text.find('\n').unwrap_or(text.len())
+        opened.is_some() && opened > closed
+    };
+    words(text, name).find(in_tag).unwrap_or(0..text.find('\n').unwrap_or(text.len()))
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Kind `command`: any program; rows in as JSON lines, rows out as JSON lines.
 
+use std::collections::HashSet;
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -15,8 +16,8 @@ use tokio::process::Child;
 use toml::Spanned;
 
 use super::{
-    Ask, Columns, Compile, Compiled, Components, Input, Kind, RowError, RowStage, RowWork, Sink,
-    StageError, TableStage, Work, World,
+    Ask, Columns, Compile, Compiled, Components, Input, InputInfo, Kind, RowError, RowShape,
+    RowStage, RowWork, Sink, StageError, TableStage, Work, World,
 };
 use crate::clients::CallError;
 use crate::table::{Digest, Format, Row, write_table};
@@ -57,8 +58,9 @@ enum Mode {
     /// on stdin. Each line of stdout is a row.
     #[default]
     Table,
-    /// Runs for the rows that are not known yet. For each line on stdin there is one line on stdout:
-    /// an object (one row) or an array of objects.
+    /// Runs for the rows that are not known yet. For each line on stdin there is one line on
+    /// stdout: an object (one row) or an array of objects, told apart by fields of their own that
+    /// `key` names beside the input's.
     Rows,
 }
 
@@ -81,6 +83,8 @@ struct Stage {
     /// Each file with the digest of what it holds.
     files: Vec<(String, Digest)>,
     batch: usize,
+    /// The fields that tell its rows apart.
+    key: Vec<String>,
 }
 
 impl Kind for Command {
@@ -98,7 +102,7 @@ impl Kind for Command {
 
     fn compile(&self, cx: &mut Compile<'_>) -> Option<Compiled> {
         let settings: Settings = cx.settings()?;
-        if settings.run.get_ref().is_empty() {
+        if settings.run.get_ref().first().is_none_or(String::is_empty) {
             let help = Some("name a program: `run = [\"python3\", \"script.py\"]`".into());
             cx.fail(settings.run.span(), "`run` names no program", help);
             return None;
@@ -106,27 +110,29 @@ impl Kind for Command {
         let files: Vec<_> = settings.files.iter().map(|path| file(cx, path)).collect();
         let files: Option<Vec<_>> = files.into_iter().collect();
         let mode = settings.mode;
-        let stage = |files| Stage {
+        let stage = |files, key: &[String]| Stage {
             run: settings.run.into_inner(),
             mode,
             timeout: Duration::from_secs(settings.timeout.get()),
             env: settings.env,
             files,
             batch: settings.batch.get(),
+            key: key.to_vec(),
         };
         let (work, key) = match mode {
             Mode::Rows => {
                 let driver = cx.driver();
                 let filter = cx.filter();
-                let shape = cx.row_shape(&driver?, true)?;
-                let key = shape.key.clone();
-                let stage = Arc::new(stage(files?));
+                let (shape, key) = shape(cx, &driver?)?;
+                let stage = Arc::new(stage(files?, &key));
                 (Work::Rows(RowWork { stage, shape, filter: filter? }), key)
             }
             Mode::Table => {
                 let plain = cx.no_row_settings("command");
                 let key = cx.own_key(&Columns::Unknown)?;
-                plain.then_some((Work::Table(Arc::new(stage(files?))), key))?
+                let apart = told_apart(cx);
+                let stage = Arc::new(stage(files?, &key));
+                (plain && apart).then_some((Work::Table(stage), key))?
             }
         };
         Some(Compiled {
@@ -138,6 +144,45 @@ impl Kind for Command {
             secrets: Vec::new(),
         })
     }
+}
+
+/// What rows carry over, and their key. Of the stage's own `key`, the input has some fields and the
+/// program makes the others: a row that becomes many needs one.
+fn shape(cx: &mut Compile<'_>, input: &InputInfo) -> Option<(RowShape, Vec<String>)> {
+    if cx.decl.common.key.is_none() {
+        let shape = cx.row_shape(input, true)?;
+        let key = shape.key.clone();
+        return Some((shape, key));
+    }
+    let key = cx.own_key(&Columns::Unknown)?;
+    let mut shape = cx.row_shape(input, false)?;
+    let of_input = |field: &&String| match &input.columns {
+        Columns::Known(_) => input.columns.has(field),
+        Columns::Unknown => input.key.contains(field),
+    };
+    shape.key = key.iter().filter(of_input).cloned().collect();
+    shape.keep.retain(|field| !shape.key.contains(field));
+    Some((shape, key))
+}
+
+/// Whether each input has a variable of its own.
+fn told_apart(cx: &mut Compile<'_>) -> bool {
+    let mut seen = HashSet::new();
+    for InputInfo { name, .. } in cx.inputs.clone() {
+        let variable = variable(&name);
+        if !seen.insert(variable.clone()) {
+            let message = format!("two inputs of stage `{}` become `{variable}`", cx.decl.name);
+            cx.fail(cx.span(), message, Some("rename one".into()));
+            return false;
+        }
+    }
+    true
+}
+
+/// The environment variable that names an input's file.
+fn variable(input: &str) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' };
+    format!("FLOW_INPUT_{}", input.chars().map(plain).collect::<String>())
 }
 
 /// A file that the program depends on. One that is text is shown in the graph.
@@ -162,12 +207,14 @@ fn file(cx: &mut Compile<'_>, path: &Spanned<String>) -> Option<(String, Digest)
 
 impl Stage {
     fn describe(&self, components: &mut dyn Components) {
-        components.add("run", &self.run.join("\u{1f}"));
+        components.add("run", &serde_json::json!(self.run).to_string());
         components.add("mode", if self.mode == Mode::Rows { "rows" } else { "table" });
+        components.add("rows are told apart by", &self.key.join(","));
         for name in &self.env {
             // A value may be a secret: only its digest is known further on.
-            let value = std::env::var(name).unwrap_or_default();
-            components.add(&format!("env {name}"), &Digest::of(value.as_bytes()).hex());
+            let value = std::env::var_os(name);
+            let digest = value.map(|value| Digest::of(value.as_encoded_bytes()).hex());
+            components.add(&format!("env {name}"), digest.as_deref().unwrap_or("not set"));
         }
         for (name, digest) in &self.files {
             components.add(&format!("file {name}"), &digest.hex());
@@ -199,11 +246,7 @@ impl Stage {
             }
         }
         for (name, path) in inputs {
-            let plain = |c: char| {
-                if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' }
-            };
-            let name: String = name.chars().map(plain).collect();
-            command.env(format!("FLOW_INPUT_{name}"), absolute(path));
+            command.env(variable(name), absolute(path));
         }
         command.spawn().map_err(|error| {
             StageError::Failed(format!("`{}` cannot be started: {error}", self.run[0]))
@@ -237,6 +280,7 @@ impl Stage {
             }
             Ok::<_, StageError>(())
         };
+        let line = &mut line;
         let collect = async {
             let mut lines = BufReader::new(stdout);
             let mut text = Vec::new();
@@ -245,14 +289,13 @@ impl Stage {
                 if lines.read_until(b'\n', &mut text).await? == 0 {
                     break;
                 }
-                let text = std::str::from_utf8(&text).map_err(|_| {
-                    StageError::Failed(format!("line {number} of its output is not UTF-8 text"))
-                })?;
-                if !text.trim().is_empty() {
-                    line(number, text.trim())?;
+                if text.last() != Some(&b'\n') {
+                    // Whether it was cut short is known once the program has ended.
+                    return Ok(Some((number, text)));
                 }
+                take_line(number, &text, line)?;
             }
-            Ok::<_, StageError>(())
+            Ok::<_, StageError>(None)
         };
         let listen = async {
             let mut kept = Vec::new();
@@ -270,30 +313,49 @@ impl Stage {
             }
         };
         let whole = async {
-            let (fed, collected, said) = tokio::join!(feed, collect, listen);
-            (fed, collected, said, child.wait().await)
+            let talk = async {
+                let told = tokio::try_join!(feed, collect);
+                if told.is_err() {
+                    // It is not waited for: what it makes cannot be used.
+                    group.end();
+                }
+                told
+            };
+            let (told, said) = tokio::join!(talk, listen);
+            (told, said, child.wait().await)
         };
-        let (fed, collected, said, status) = tokio::select! {
+        let (told, said, status) = tokio::select! {
             done = whole => done,
             () = tokio::time::sleep(self.timeout) => {
-                group.end();
                 let seconds = self.timeout.as_secs();
                 return Err(StageError::Failed(format!(
                     "`{}` did not end within {seconds} s; raise `timeout`", self.run[0]
                 )));
             }
-            () = interrupted => {
-                group.end();
-                return Err(StageError::Call(CallError::Interrupted));
-            }
+            () = interrupted => return Err(StageError::Call(CallError::Interrupted)),
         };
+        let ((), unfinished) = told?;
         let status = status?;
         if !status.success() {
             let said = if said.is_empty() { String::new() } else { format!(": {said}") };
             return Err(StageError::Failed(format!("`{}` ended with {status}{said}", self.run[0])));
         }
-        collected?;
-        fed
+        unfinished.map_or(Ok(()), |(number, text)| take_line(number, &text, line))
+    }
+}
+
+/// Hands on a line of the output that is not blank.
+fn take_line(
+    number: u64,
+    bytes: &[u8],
+    line: &mut impl FnMut(u64, &str) -> Result<(), StageError>,
+) -> Result<(), StageError> {
+    let text = std::str::from_utf8(bytes).map_err(|_| {
+        StageError::Failed(format!("line {number} of its output is not UTF-8 text"))
+    })?;
+    match text.trim() {
+        "" => Ok(()),
+        text => line(number, text),
     }
 }
 
@@ -305,7 +367,7 @@ fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
-/// A program with all that it started.
+/// A program with all that it started; none of it outlives the stage.
 struct Group(Option<u32>);
 
 impl Group {
@@ -315,6 +377,12 @@ impl Group {
             // It may have ended by itself by now.
             let _ = rustix::process::kill_process_group(pid, rustix::process::Signal::KILL);
         }
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        self.end();
     }
 }
 
@@ -390,10 +458,7 @@ impl RowStage for Stage {
         Box::pin(async move {
             match self.batch_of(rows, world).await {
                 Ok(results) => results.into_iter().map(Ok).collect(),
-                Err(StageError::Failed(why)) => {
-                    rows.iter().map(|_| Err(RowError::Passing(why.clone()))).collect()
-                }
-                Err(error) => {
+                Err(RowError::Stage(error)) => {
                     // The first row carries the reason that stops the stage; the rest follow it.
                     let mut error = Some(error);
                     rows.iter()
@@ -402,6 +467,10 @@ impl RowStage for Stage {
                             None => Err(RowError::Passing("its batch did not end".into())),
                         })
                         .collect()
+                }
+                Err(error) => {
+                    let why = error.to_string();
+                    rows.iter().map(|_| Err(RowError::Passing(why.clone()))).collect()
                 }
             }
         })
@@ -413,11 +482,22 @@ impl Stage {
         &self,
         rows: &[(Row, Ask)],
         world: &World,
-    ) -> Result<Vec<Vec<Row>>, StageError> {
+    ) -> Result<Vec<Vec<Row>>, RowError> {
+        // What cannot be started for these rows cannot be started for any.
         let child = self.start(world, &[], Stdio::piped())?;
         let mut results: Vec<Vec<Row>> = Vec::new();
+        let wrong_count = |lines: String| {
+            StageError::Failed(format!(
+                "`{}` was given {} rows and wrote {lines} lines; one line a row is wanted",
+                self.run[0],
+                rows.len(),
+            ))
+        };
         let rows_in = rows.iter().map(|(row, _)| Ok(row.clone()));
-        self.to_end(world, child, rows_in, |number, text| {
+        let ended = self.to_end(world, child, rows_in, |number, text| {
+            if results.len() == rows.len() {
+                return Err(wrong_count("more".into()));
+            }
             let made = match serde_json::from_str(text) {
                 Ok(Value::Object(row)) => vec![row],
                 Ok(Value::Array(values)) => {
@@ -431,16 +511,14 @@ impl Stage {
             };
             results.push(made);
             Ok(())
-        })
-        .await?;
-        if results.len() != rows.len() {
-            return Err(StageError::Failed(format!(
-                "`{}` was given {} rows and wrote {} lines; one line a row is wanted",
-                self.run[0],
-                rows.len(),
-                results.len()
-            )));
+        });
+        ended.await.map_err(|error| match error {
+            StageError::Failed(why) => RowError::Passing(why),
+            error => RowError::Stage(error),
+        })?;
+        match results.len() == rows.len() {
+            true => Ok(results),
+            false => Err(RowError::Passing(wrong_count(results.len().to_string()).to_string())),
         }
-        Ok(results)
     }
 }

@@ -5,12 +5,13 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 
+use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use toml::Spanned;
 
 use super::{Components, RowWork};
 use crate::manifest::{
-    Manifest, Problem, Problems, SourceText, StageDecl, did_you_mean, parse_strict,
+    Common, Manifest, Problem, Problems, SourceText, StageDecl, did_you_mean, parse_on,
 };
 use crate::programs::{AnswerSchema, Condition, Jq, Template};
 use crate::table::Row;
@@ -30,10 +31,11 @@ impl Columns {
         }
     }
 
-    fn names(&self) -> Vec<&str> {
+    /// Those that are known.
+    pub fn names(&self) -> &[String] {
         match self {
-            Columns::Known(names) => names.iter().map(String::as_str).collect(),
-            Columns::Unknown => Vec::new(),
+            Columns::Known(names) => names,
+            Columns::Unknown => &[],
         }
     }
 }
@@ -78,6 +80,9 @@ pub struct Compile<'a> {
     pub sources: Vec<Arc<SourceText>>,
     /// Params that were named.
     pub params: BTreeSet<String>,
+    /// Settings of every stage whose value is of no use or whose name is mistyped. That was told;
+    /// that they are missing would only echo it.
+    told: Vec<String>,
 }
 
 impl<'a> Compile<'a> {
@@ -87,14 +92,17 @@ impl<'a> Compile<'a> {
         inputs: Vec<InputInfo>,
         problems: &'a mut Problems,
     ) -> Compile<'a> {
-        let (sources, params) = (Vec::new(), BTreeSet::new());
-        Compile { manifest, decl, inputs, problems, sources, params }
+        let (sources, params, told) = (Vec::new(), BTreeSet::new(), decl.aside.clone());
+        Compile { manifest, decl, inputs, problems, sources, params, told }
     }
 
-    /// The kind's own settings, read strictly.
-    pub fn settings<T: DeserializeOwned>(&mut self) -> Option<T> {
+    /// The kind's own settings, read strictly: all mistakes are told. Unknown keys are read past.
+    pub fn settings<T: DeserializeOwned + JsonSchema>(&mut self) -> Option<T> {
         let what = format!("stage `{}`", self.decl.name);
-        parse_strict(&self.decl.settings, &what, &self.manifest.source, self.problems)
+        let (decl, source) = (self.decl, &self.manifest.source);
+        let reading = parse_on(&decl.settings, &what, &Common::KEYS, source, self.problems);
+        self.told.extend(reading.meant);
+        reading.value.filter(|_| reading.aside.is_empty())
     }
 
     /// A mistake at `span` of the manifest.
@@ -116,7 +124,11 @@ impl<'a> Compile<'a> {
                 Some(source)
             }
             Err(problem) => {
-                self.problems.add(problem.at(&self.manifest.source, path.span()));
+                let problem = match problem.place {
+                    Some(_) => problem,
+                    None => problem.at(&self.manifest.source, path.span()),
+                };
+                self.problems.add(problem);
                 None
             }
         }
@@ -184,14 +196,19 @@ impl<'a> Compile<'a> {
         inline: Option<Range<usize>>,
     ) -> Option<Template> {
         let project = &self.manifest.project;
-        let read = |path: &str| project.read(path).map_err(|problem| problem.message);
+        let read = |path: &str| {
+            project.read(path).map_err(|problem| match problem.help {
+                Some(help) => format!("{}; {help}", problem.message),
+                None => problem.message,
+            })
+        };
         let template = match Template::parse(source.clone(), &self.manifest.params, read) {
             Ok(template) => template,
             Err(error) => {
                 let (at, range) = error.place.unwrap_or((source.clone(), 0..0));
                 let inline = inline.filter(|_| at.text == source.text);
                 let (at, range) = self.place(&at, range, &inline);
-                let message = format!("a template does not parse: {}", error.message);
+                let message = format!("a template cannot be used: {}", error.message);
                 self.problems.add(Problem::new(message).at(&at, range));
                 return None;
             }
@@ -239,7 +256,7 @@ impl<'a> Compile<'a> {
             "`{first}` is no field of `{}`, the input of stage `{}`",
             input.name, self.decl.name
         );
-        let help = did_you_mean(first, input.columns.names());
+        let help = near(first, &input.columns);
         self.problems.add(Problem::new(message).at(&at, range).help_if(help));
         false
     }
@@ -263,8 +280,7 @@ impl<'a> Compile<'a> {
         let source = self.read(path)?;
         match AnswerSchema::parse(&source.text) {
             Ok(schema) => Some(schema),
-            Err((fault, line)) => {
-                let range = source.line(line.unwrap_or(1));
+            Err((fault, range)) => {
                 let message = format!("the schema `{}` cannot be used: {fault}", path.get_ref());
                 self.problems.add(Problem::new(message).at(&source, range));
                 None
@@ -276,6 +292,7 @@ impl<'a> Compile<'a> {
     pub fn driver(&mut self) -> Option<InputInfo> {
         match &self.inputs[..] {
             [input] => Some(input.clone()),
+            [] if self.told.iter().any(|key| key == "inputs") => None,
             inputs => {
                 let message = format!(
                     "stage `{}` is driven by exactly one table, it has {} inputs",
@@ -299,6 +316,10 @@ impl<'a> Compile<'a> {
         let mut sound = true;
         let chosen = self.decl.common.key.as_ref().filter(|_| carry_key);
         if let Some(fields) = chosen {
+            if fields.get_ref().is_empty() {
+                self.fail(fields.span(), "`key` names no field", None);
+                sound = false;
+            }
             for field in fields.get_ref() {
                 sound &= self.input_field(input, field, "key");
             }
@@ -321,7 +342,7 @@ impl<'a> Compile<'a> {
             return true;
         }
         let message = format!("`{what}` names `{}`, no field of `{}`", field.get_ref(), input.name);
-        self.fail(field.span(), message, did_you_mean(field.get_ref(), input.columns.names()));
+        self.fail(field.span(), message, near(field.get_ref(), &input.columns));
         false
     }
 
@@ -330,17 +351,21 @@ impl<'a> Compile<'a> {
         let Some(text) = self.decl.common.filter.clone() else {
             return Some(None);
         };
+        let path = self.manifest.source.path.clone();
+        let (source, inline) = (SourceText::new(path, text.get_ref().clone()), Some(text.span()));
         match Condition::parse(text.get_ref(), &self.manifest.params) {
             Ok(condition) => {
                 let mut sound = true;
-                for name in condition.names() {
-                    let place = (self.manifest.source.clone(), text.span());
+                for (name, range) in condition.names() {
+                    let place = self.place(&source, range, &inline);
                     sound &= self.name(&name, place);
                 }
                 if sound { Some(Some(Arc::new(condition))) } else { None }
             }
-            Err(fault) => {
-                self.fail(text.span(), format!("`where` does not parse: {fault}"), None);
+            Err((fault, range)) => {
+                let (at, range) = self.place(&source, range, &inline);
+                let problem = Problem::new(format!("`where` does not parse: {fault}"));
+                self.problems.add(problem.at(&at, range));
                 None
             }
         }
@@ -349,6 +374,9 @@ impl<'a> Compile<'a> {
     /// The stage's own `key`, which a stage must have whose rows are of its own making.
     pub fn own_key(&mut self, columns: &Columns) -> Option<Vec<String>> {
         let Some(fields) = self.decl.common.key.clone() else {
+            if self.told.iter().any(|key| key == "key") {
+                return None;
+            }
             let help = "add `key = [\"...\"]`, the fields that tell its rows apart";
             let message = format!("stage `{}` has no `key`", self.decl.name);
             self.fail(self.span(), message, Some(help.into()));
@@ -366,7 +394,7 @@ impl<'a> Compile<'a> {
                     field.get_ref(),
                     self.decl.name
                 );
-                self.fail(field.span(), message, did_you_mean(field.get_ref(), columns.names()));
+                self.fail(field.span(), message, near(field.get_ref(), columns));
                 sound = false;
             }
         }
@@ -401,4 +429,8 @@ impl RowWork {
 
 fn names(fields: &[Spanned<String>]) -> Vec<String> {
     fields.iter().map(|field| field.get_ref().clone()).collect()
+}
+
+fn near(name: &str, columns: &Columns) -> Option<String> {
+    did_you_mean(name, columns.names().iter().map(String::as_str))
 }

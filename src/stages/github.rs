@@ -22,6 +22,9 @@ use crate::table::{Row, key_of};
 
 pub struct Github;
 
+/// Rows that are sent as one GraphQL request at the most.
+const MOST_ROWS: usize = 100;
+
 /// What `[stages.NAME]` may hold. Exactly one of `list`, `lists`, `get`, `graphql` and `diff` says
 /// what is asked.
 #[derive(Deserialize, JsonSchema)]
@@ -190,7 +193,17 @@ fn question(cx: &mut Compile<'_>, settings: &Settings) -> Option<Question> {
     if let Some(address) = &settings.diff {
         return Some(Question::Diff(cx.template_inline(address)?));
     }
+    if let Some(batch) = settings.batch.as_ref().filter(|batch| batch.get_ref().get() > MOST_ROWS) {
+        let message = format!("`batch` is {}, more than GitHub answers at once", batch.get_ref());
+        cx.fail(batch.span(), message, Some(format!("{MOST_ROWS} at the most; 25 serves well")));
+        return None;
+    }
     let path = settings.graphql.as_ref()?;
+    if cx.manifest.github.token.is_none() && cx.manifest.github.is_public() {
+        let help = "add `token = { env = \"GITHUB_TOKEN\" }` under `[github]`";
+        cx.fail(path.span(), "GitHub's GraphQL answers nobody without a token", Some(help.into()));
+        return None;
+    }
     let source = cx.read(path)?;
     match Query::parse(&source.text) {
         Ok(query) => {

@@ -40,12 +40,17 @@ impl Sink {
                 Ok(())
             }
             Some(before) if before == row_half => Ok(()),
-            Some(_) => Err(StageError::Failed(format!(
-                "two different rows have the key {}; the second is {}. Name more fields in `key`, \
-                 or make the rows agree",
-                show_key(row, &self.key),
-                short(&text),
-            ))),
+            Some(_) => {
+                let first = self.writer.find(|first| key_of(first, &self.key).as_ref() == Ok(&key));
+                let first = first.and_then(|row| serde_json::to_vec(&row).ok()).unwrap_or_default();
+                Err(StageError::Failed(format!(
+                    "two different rows have the key {}: {} and {}. Name more fields in `key`, or \
+                     make the rows agree",
+                    show_key(row, &self.key),
+                    short(&first),
+                    short(&text),
+                )))
+            }
         }
     }
 

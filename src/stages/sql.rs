@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
+use rusqlite::config::DbConfig;
 use rusqlite::hooks::{AuthAction, Authorization};
 use rusqlite::types::{ToSqlOutput, Value as SqlValue, ValueRef};
 use rusqlite::{Connection, params_from_iter};
@@ -132,12 +133,29 @@ struct Fault {
 }
 
 impl Fault {
+    /// Whether it may be that the query is right and only the columns are not known yet.
+    fn is_of_a_column(&self) -> bool {
+        ["no such column", "cannot join using column", "a NATURAL join", "ambiguous column"]
+            .iter()
+            .any(|start| self.message.starts_with(start))
+    }
+
+    fn new(message: impl Into<String>) -> Fault {
+        Fault { message: message.into(), offset: None }
+    }
+
     fn help(&self, tables: &[TableName]) -> Option<String> {
+        if self.message.contains("not authorized") || self.message.contains("prohibited") {
+            let help = "a query reads the tables of its inputs and nothing else; what differs from \
+                        run to run (chance, the time) is not there";
+            return Some(help.into());
+        }
         if let Some(name) = self.message.strip_prefix("no such table: ") {
             return did_you_mean(name, tables.iter().map(|table| table.name.as_str()));
         }
         let name = self.message.strip_prefix("no such column: ")?;
-        let name = name.rsplit('.').next().unwrap_or(name);
+        let name = name.split(" - ").next().unwrap_or(name);
+        let name = name.rsplit('.').next().unwrap_or(name).trim_matches('"');
         let known = tables.iter().flat_map(|table| match &table.columns {
             Columns::Known(names) => names.clone(),
             Columns::Unknown => Vec::new(),
@@ -153,13 +171,12 @@ impl From<rusqlite::Error> for Fault {
             rusqlite::Error::SqlInputError { msg, offset, .. } => {
                 Fault { message: msg, offset: usize::try_from(offset).ok() }
             }
-            rusqlite::Error::SqliteFailure(_, Some(message)) => Fault { message, offset: None },
-            rusqlite::Error::Empty => Fault { message: "it is empty".into(), offset: None },
+            rusqlite::Error::SqliteFailure(_, Some(message)) => Fault::new(message),
+            rusqlite::Error::Empty => Fault::new("it is empty"),
             rusqlite::Error::MultipleStatement => {
-                let message = "it holds more than one statement; a stage has one query".into();
-                Fault { message, offset: None }
+                Fault::new("it holds more than one statement; a stage has one query")
             }
-            other => Fault { message: other.to_string(), offset: None },
+            other => Fault::new(other.to_string()),
         }
     }
 }
@@ -170,20 +187,27 @@ fn check(query: &str, tables: &[TableName]) -> Result<Columns, Fault> {
     let mut connection = Connection::open_in_memory()?;
     for table in tables {
         let columns: Vec<Column> = known_columns(table);
-        create(&connection, &table.name, &columns)?;
+        create(&connection, &table.name, &columns).map_err(Fault::new)?;
     }
     confine(&mut connection)?;
     let all_known = tables.iter().all(|table| matches!(table.columns, Columns::Known(_)));
     let statement = match connection.prepare(query).map_err(Fault::from) {
         Ok(statement) => statement,
-        // It may be there at run time.
-        Err(fault) if !all_known && fault.message.starts_with("no such column") => {
-            return Ok(Columns::Unknown);
-        }
+        // The column may be there at run time.
+        Err(fault) if !all_known && fault.is_of_a_column() => return Ok(Columns::Unknown),
         Err(fault) => return Err(fault),
     };
+    if statement.column_count() == 0 {
+        return Err(Fault::new("it is no query: no rows come out of it"));
+    }
+    if statement.parameter_count() > 0 {
+        return Err(Fault::new("it has a parameter (`?`, `:name`), which nothing fills in"));
+    }
+    if !all_known {
+        return Ok(Columns::Unknown);
+    }
     let names = outputs(&statement)?.into_iter().map(|output| output.name).collect();
-    Ok(if all_known { Columns::Known(names) } else { Columns::Unknown })
+    Ok(Columns::Known(names))
 }
 
 fn known_columns(table: &TableName) -> Vec<Column> {
@@ -198,16 +222,18 @@ fn known_columns(table: &TableName) -> Vec<Column> {
 
 /// A query may read the tables that are there, and nothing else.
 fn confine(connection: &mut Connection) -> rusqlite::Result<()> {
+    // A misspelt `"name"` is a mistake, not a text.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DQS_DML, false)?;
     connection.authorizer(Some(|context: rusqlite::hooks::AuthContext<'_>| {
         match context.action {
+            AuthAction::Read { table_name, .. } if is_internal(table_name) => Authorization::Deny,
             AuthAction::Select | AuthAction::Read { .. } | AuthAction::Recursive => {
                 Authorization::Allow
             }
             // What time it is, and what comes of chance, would differ from run to run.
             AuthAction::Function { function_name } => match function_name {
-                "load_extension" | "readfile" | "writefile" | "random" | "randomblob" => {
-                    Authorization::Deny
-                }
+                "load_extension" | "readfile" | "writefile" | "random" | "randomblob"
+                | "current_date" | "current_time" | "current_timestamp" => Authorization::Deny,
                 _ => Authorization::Allow,
             },
             _ => Authorization::Deny,
@@ -215,27 +241,51 @@ fn confine(connection: &mut Connection) -> rusqlite::Result<()> {
     }))
 }
 
-/// How a column's values are kept in SQLite, told by the type it is declared with. None of these
-/// makes SQLite convert a text to a number.
-fn declared(types: Types) -> &'static str {
-    let Types { boolean, number, text, nested, null: _ } = types;
-    match (boolean, nested) {
-        (true, false) if !number && !text => "BOOLEAN",
-        (_, true) => "JSON_BLOB",
-        _ => "",
-    }
+/// What SQLite tells of itself: where the database is, how it is laid out.
+fn is_internal(table: &str) -> bool {
+    table.starts_with("sqlite_") || table.starts_with("pragma_") || table == "dbstat"
 }
 
-fn create(connection: &Connection, table: &str, columns: &[Column]) -> rusqlite::Result<()> {
-    let columns: Vec<String> = match columns.is_empty() {
+/// What a column holds, as parts of the type that it is declared with.
+const BOOL: &str = "BOOL_";
+const NUMBER: &str = "NUMBER_";
+const STRING: &str = "STRING_";
+const NESTED: &str = "NESTED_";
+
+/// The type that a column is declared with: SQLite tells it again of a column that a query passes
+/// on as it is. It ends so that SQLite converts no value.
+fn declared(types: Types) -> String {
+    let Types { boolean, number, text, nested, null: _ } = types;
+    let parts = [(boolean, BOOL), (number, NUMBER), (text, STRING), (nested, NESTED)];
+    let held = parts.into_iter().filter(|(held, _)| *held);
+    held.map(|(_, part)| part).chain(["BLOB"]).collect()
+}
+
+/// What `declared` was made from; `None` for what a query computes.
+fn straight(declared: Option<&str>) -> Option<Types> {
+    let parts = declared?.strip_suffix("BLOB")?;
+    let held = |part| parts.contains(part);
+    let (boolean, number, text, nested) = (held(BOOL), held(NUMBER), held(STRING), held(NESTED));
+    Some(Types { boolean, number, text, nested, null: true })
+}
+
+fn create(connection: &Connection, table: &str, columns: &[Column]) -> Result<(), String> {
+    let definitions: Vec<String> = match columns.is_empty() {
         true => vec![quoted(NO_COLUMN)],
         false => columns
             .iter()
             .map(|column| format!("{} {}", quoted(&column.name), declared(column.types)))
             .collect(),
     };
-    connection.execute(&format!("CREATE TABLE {} ({})", quoted(table), columns.join(", ")), [])?;
-    Ok(())
+    let create = format!("CREATE TABLE {} ({})", quoted(table), definitions.join(", "));
+    connection.execute(&create, []).map(drop).map_err(|error| {
+        let message = Fault::from(error).message;
+        let why = match message.starts_with("duplicate column") {
+            true => " (SQLite does not tell upper from lower case)",
+            false => "",
+        };
+        format!("`{table}` cannot be a table: {message}{why}")
+    })
 }
 
 fn quoted(name: &str) -> String {
@@ -260,14 +310,7 @@ impl TableStage for Stage {
                 .tables
                 .iter()
                 .zip(inputs)
-                .map(|(table, input)| {
-                    // A table without a row has no column of its own to tell.
-                    let columns = match input.artifact.columns.is_empty() {
-                        true => known_columns(table),
-                        false => input.artifact.columns.clone(),
-                    };
-                    (table.name.clone(), columns, input)
-                })
+                .map(|(table, input)| (table.name.clone(), input.artifact.columns.clone(), input))
                 .collect();
             let (store, transport) = (world.store.clone(), world.transport.clone());
             let (note, path) = (world.note.clone(), world.scratch.join("query.db"));
@@ -284,10 +327,14 @@ impl TableStage for Stage {
                     .progress_handler(100_000, Some(move || stop.is_interrupted()))
                     .map_err(failed)?;
                 for (name, columns, input) in &tables {
-                    fill(&mut connection, name, columns, store.rows(&input.artifact))?;
+                    let rows = store.rows(&input.artifact);
+                    // The handler is not asked between short statements.
+                    let rows = rows.take_while(|_| !transport.is_interrupted());
+                    fill(&mut connection, name, columns, rows)?;
                 }
                 confine(&mut connection).map_err(failed)?;
                 let made = ask(&connection, &query, sink, &*note);
+                let made = made.map_err(|error| with_unknown(error, &tables));
                 match transport.is_interrupted() {
                     true => Err(StageError::Call(CallError::Interrupted)),
                     false => made,
@@ -304,18 +351,28 @@ fn failed(error: rusqlite::Error) -> StageError {
     StageError::Failed(format!("the query failed: {}", Fault::from(error).message))
 }
 
+/// A column may be missed only because a table has no row to tell its columns.
+fn with_unknown(error: StageError, tables: &[(String, Vec<Column>, Input)]) -> StageError {
+    match error {
+        StageError::Failed(why) if why.contains("no such column") => {
+            let empty = tables.iter().filter(|(_, columns, _)| columns.is_empty());
+            let empty: Vec<String> = empty.map(|(name, ..)| format!("`{name}`")).collect();
+            StageError::Failed(match empty.is_empty() {
+                true => why,
+                false => format!("{why}; no columns are known of {}: no rows", empty.join(", ")),
+            })
+        }
+        other => other,
+    }
+}
+
 fn fill(
     connection: &mut Connection,
     table: &str,
     columns: &[Column],
     rows: impl Iterator<Item = Result<Row, crate::store::StoreError>>,
 ) -> Result<(), StageError> {
-    create(connection, table, columns).map_err(|error| match Fault::from(error).message {
-        message if message.contains("duplicate column") => StageError::Failed(format!(
-            "`{table}` cannot be a table: {message} (SQLite does not tell upper from lower case)"
-        )),
-        message => StageError::Failed(format!("`{table}` cannot be a table: {message}")),
-    })?;
+    create(connection, table, columns).map_err(StageError::Failed)?;
     let marks = vec!["?"; columns.len().max(1)].join(", ");
     let insert = format!("INSERT INTO {} VALUES ({marks})", quoted(table));
     let transaction = connection.transaction().map_err(failed)?;
@@ -353,16 +410,25 @@ struct Output {
     form: Form,
 }
 
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Clone, Copy)]
 enum Form {
     /// As SQLite has it.
-    Plain,
-    /// Straight from an input's column of booleans, or told to be one.
+    Computed,
+    /// Passed on from an input's column that holds these types.
+    Straight(Types),
+    /// Booleans: passed on, or told to be.
     Bool,
-    /// Straight from an input's column with nested values: arrays and objects are parsed.
-    Nested,
     /// Told to be JSON: all of it is parsed.
     Json,
+}
+
+impl From<Types> for Form {
+    fn from(types: Types) -> Form {
+        match types {
+            Types { boolean: true, number: false, text: false, nested: false, .. } => Form::Bool,
+            types => Form::Straight(types),
+        }
+    }
 }
 
 fn outputs(statement: &rusqlite::Statement<'_>) -> Result<Vec<Output>, Fault> {
@@ -373,19 +439,18 @@ fn outputs(statement: &rusqlite::Statement<'_>) -> Result<Vec<Output>, Fault> {
             Some((name, told)) => (name.trim_end(), Some(told.trim())),
             None => (column.name(), None),
         };
-        let (name, form) = match (told, column.decl_type()) {
+        let (name, form) = match (told, straight(column.decl_type())) {
             (Some("json"), _) => (name, Form::Json),
             (Some("bool"), _) => (name, Form::Bool),
-            (_, Some("BOOLEAN")) => (column.name(), Form::Bool),
-            (_, Some("JSON_BLOB")) => (column.name(), Form::Nested),
-            _ => (column.name(), Form::Plain),
+            (_, Some(types)) => (column.name(), types.into()),
+            (_, None) => (column.name(), Form::Computed),
         };
         if !seen.insert(name.to_owned()) {
             let message = format!(
                 "two columns of the result are called `{name}`; name the columns that are wanted, \
                  or give one another name with AS"
             );
-            return Err(Fault { message, offset: None });
+            return Err(Fault::new(message));
         }
         outputs.push(Output { name: name.to_owned(), form });
     }
@@ -412,7 +477,7 @@ fn ask(
             let value = read(value, output.form).map_err(|what| {
                 StageError::Failed(format!("row {number}, column `{}`: {what}", output.name))
             })?;
-            if let (Form::Plain, Value::String(text)) = (output.form, &value)
+            if let (Form::Computed, Value::String(text)) = (output.form, &value)
                 && looks[at] != Some(false)
             {
                 looks[at] = Some(nested(text).is_some());
@@ -425,7 +490,7 @@ fn ask(
         if looks == Some(true) {
             let name = &output.name;
             note(format!(
-                "the column `{name}` holds JSON as text; write AS \"{name}: json\" to have it as JSON"
+                "the column `{name}` holds JSON as text; write AS \"{name}: json\" to have it so"
             ));
         }
     }
@@ -437,24 +502,53 @@ fn read(value: ValueRef<'_>, form: Form) -> Result<Value, String> {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     match (value, form) {
         (ValueRef::Null, _) => Ok(Value::Null),
-        (ValueRef::Integer(0), Form::Bool) => Ok(Value::Bool(false)),
-        (ValueRef::Integer(1), Form::Bool) => Ok(Value::Bool(true)),
-        (value, Form::Bool) => Err(format!("{value:?} is no boolean (0, 1 or NULL)")),
+        (ValueRef::Integer(truth @ (0 | 1)), Form::Bool) => Ok(Value::Bool(truth == 1)),
+        (value, Form::Bool) => Err(format!("{} is no boolean (0, 1 or NULL)", shown(value))),
+        (ValueRef::Integer(truth @ (0 | 1)), Form::Straight(types))
+            if types.boolean && !types.number =>
+        {
+            Ok(Value::Bool(truth == 1))
+        }
         (ValueRef::Integer(integer), _) => Ok(integer.into()),
         (ValueRef::Real(real), _) => serde_json::Number::from_f64(real)
             .map(Value::Number)
             .ok_or_else(|| format!("{real} has no form in JSON")),
         (ValueRef::Text(bytes), Form::Json) => serde_json::from_slice(bytes)
-            .map_err(|error| format!("it is told to be JSON and is not: {error}")),
-        (ValueRef::Text(bytes), Form::Nested) => {
+            .map_err(|error| format!("{} is told to be JSON and is not: {error}", shown(value))),
+        (ValueRef::Text(bytes), Form::Straight(types)) => {
             let text = text(bytes);
-            Ok(nested(&text).unwrap_or(Value::String(text)))
+            let nested = types.nested.then(|| nested(&text)).flatten();
+            let number = (types.number && !types.text).then(|| large(&text)).flatten();
+            Ok(nested.or(number).unwrap_or(Value::String(text)))
         }
-        (ValueRef::Text(bytes), Form::Plain) => Ok(Value::String(text(bytes))),
+        (ValueRef::Text(bytes), Form::Computed) => Ok(Value::String(text(bytes))),
         (ValueRef::Blob(_), _) => {
             Err("a blob has no form in JSON; use json() or hex() in the query".into())
         }
     }
+}
+
+/// A value for people.
+fn shown(value: ValueRef<'_>) -> String {
+    match value {
+        ValueRef::Null => "NULL".into(),
+        ValueRef::Integer(integer) => integer.to_string(),
+        ValueRef::Real(real) => real.to_string(),
+        ValueRef::Blob(_) => "a blob".into(),
+        ValueRef::Text(bytes) => {
+            let text = String::from_utf8_lossy(bytes);
+            match text.char_indices().nth(80) {
+                Some((end, _)) => format!("the text \"{}...\"", &text[..end]),
+                None => format!("the text \"{text}\""),
+            }
+        }
+    }
+}
+
+/// A number that is kept as text, as it is beyond SQLite's integers.
+fn large(text: &str) -> Option<Value> {
+    let number: u64 = text.parse().ok()?;
+    i64::try_from(number).is_err().then(|| number.into())
 }
 
 /// A text that is a whole JSON array or object.

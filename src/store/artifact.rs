@@ -85,6 +85,14 @@ impl ArtifactWriter {
         Ok(())
     }
 
+    /// The first row so far that is `wanted`. Reads all that was written: for errors.
+    pub fn find(&self, wanted: impl Fn(&Row) -> bool) -> Option<Row> {
+        let stored = self.chunks.iter().filter_map(|chunk| read_chunk(&self.objects, chunk).ok());
+        let waiting = self.buffer.split(|byte| *byte == b'\n');
+        let waiting = waiting.filter_map(|line| serde_json::from_slice(line).ok());
+        stored.flatten().chain(waiting).find(|row| wanted(row))
+    }
+
     fn cut(&mut self) -> Result<(), StoreError> {
         let digest = Digest::of(&self.buffer);
         let path = object(&self.objects, digest);
@@ -118,12 +126,15 @@ impl ArtifactWriter {
 }
 
 impl Store {
-    pub fn write_artifact(&self) -> ArtifactWriter {
+    /// Begins an artifact. `columns` are known before there is a row: they come first, in their
+    /// order, and are there even where no row has them.
+    pub fn write_artifact(&self, columns: &[String]) -> ArtifactWriter {
+        let columns = columns.iter().map(|name| (name.clone(), Types::default())).collect();
         ArtifactWriter {
             objects: self.objects(),
             buffer: Vec::new(),
             buffered: 0,
-            columns: IndexMap::new(),
+            columns,
             chunks: Vec::new(),
             rows: 0,
         }

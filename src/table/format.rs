@@ -55,6 +55,8 @@ pub fn write_table<E: From<io::Error>>(
                 out.write_all(b"\n")?;
             }
         }
+        // A table without a row has no column to head it.
+        Format::Csv if columns.is_empty() => {}
         Format::Csv => {
             let mut csv = csv::Writer::from_writer(out);
             let failed = |error: csv::Error| E::from(io::Error::other(error));

@@ -1,4 +1,4 @@
-//! Reads rows from a `.json`, `.jsonl` or `.csv` file that people wrote. Every fault names its line.
+//! Reads rows from a `.json`, `.jsonl` or `.csv` file that people wrote. Each fault names its line.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
@@ -26,6 +26,8 @@ impl ReadError {
     }
 }
 
+const NOT_TEXT: &str = "is not UTF-8 text";
+
 /// The rows of a file, in its order. CSV cells are text, as CSV has no other type.
 pub fn read_rows(path: &Path) -> Result<Vec<Row>, ReadError> {
     let format = Format::of(path).ok_or(ReadError::Extension)?;
@@ -34,8 +36,13 @@ pub fn read_rows(path: &Path) -> Result<Vec<Row>, ReadError> {
         Format::Csv => read_csv(file),
         Format::Jsonl => read_jsonl(file),
         Format::Json => {
-            let mut text = String::new();
-            file.read_to_string(&mut text).map_err(not_text)?;
+            let mut bytes = Vec::new();
+            file.read_to_end(&mut bytes)?;
+            let text = String::from_utf8(bytes).map_err(|error| {
+                let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+                let ends = before.iter().filter(|byte| **byte == b'\n').count() as u64;
+                ReadError::at(ends + 1, NOT_TEXT)
+            })?;
             let value: Value = serde_json::from_str(text.trim_start_matches('\u{feff}'))
                 .map_err(|error| ReadError::at(error.line() as u64, error.to_string()))?;
             let Value::Array(values) = value else {
@@ -57,7 +64,10 @@ fn read_jsonl(file: impl BufRead) -> Result<Vec<Row>, ReadError> {
     let mut rows = Vec::new();
     for (index, line) in file.lines().enumerate() {
         let number = index as u64 + 1;
-        let line = line.map_err(not_text)?;
+        let line = line.map_err(|error| match error.kind() {
+            io::ErrorKind::InvalidData => ReadError::at(number, NOT_TEXT),
+            _ => ReadError::Io(error),
+        })?;
         let line = line.trim_start_matches('\u{feff}').trim();
         if line.is_empty() {
             continue;
@@ -97,13 +107,6 @@ fn read_csv(file: impl Read) -> Result<Vec<Row>, ReadError> {
         rows.push(header.iter().cloned().zip(cells).collect());
     }
     Ok(rows)
-}
-
-fn not_text(error: io::Error) -> ReadError {
-    match error.kind() {
-        io::ErrorKind::InvalidData => ReadError::at(1, "is not UTF-8 text"),
-        _ => ReadError::Io(error),
-    }
 }
 
 fn type_name(value: &Value) -> &'static str {

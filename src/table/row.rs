@@ -1,5 +1,6 @@
 //! Rows and their keys.
 
+use indexmap::IndexSet;
 use serde_json::Value;
 
 /// A row: a JSON object whose fields keep their order.
@@ -30,4 +31,10 @@ pub fn show_key(row: &Row, fields: &[String]) -> String {
         format!("{field}={value}")
     };
     fields.iter().map(show).collect::<Vec<_>>().join(", ")
+}
+
+/// Every field that some row has, in the order of first appearance.
+pub fn all_fields(rows: &[Row]) -> Vec<String> {
+    let fields: IndexSet<&String> = rows.iter().flat_map(Row::keys).collect();
+    fields.into_iter().cloned().collect()
 }
