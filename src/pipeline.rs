@@ -32,6 +32,8 @@ pub struct Pipeline {
     pub params: Row,
     /// In the order of the manifest.
     pub stages: Vec<Stage>,
+    /// Places in `stages`, each after all that it reads.
+    pub order: Vec<usize>,
     pub tables: Vec<Table>,
     pub graph: Graph,
 }
@@ -134,7 +136,7 @@ fn build(manifest: &Manifest<'_>, problems: &mut Problems) -> Option<Pipeline> {
     let order = order(manifest, &inputs, problems);
     let mut compiled: Vec<Option<Compiled>> = manifest.stages.iter().map(|_| None).collect();
     let mut columns: HashMap<usize, InputInfo> = HashMap::new();
-    for at in order {
+    for at in order.iter().copied() {
         let decl = &manifest.stages[at];
         let unknown =
             |name: &str| InputInfo { name: name.into(), columns: Columns::Unknown, key: vec![] };
@@ -193,6 +195,7 @@ fn build(manifest: &Manifest<'_>, problems: &mut Problems) -> Option<Pipeline> {
         profiles: manifest.profiles.clone(),
         params: manifest.params.clone(),
         stages,
+        order,
         tables,
         graph,
     })

@@ -3,6 +3,7 @@
 
 mod event;
 mod fingerprint;
+mod known;
 mod outputs;
 mod rows;
 mod run;

@@ -1,7 +1,6 @@
 //! A run: every stage waits for what it reads, decides whether it has anything to do, does it, and
 //! writes its outputs. Stages that do not depend on each other work side by side.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -12,13 +11,14 @@ use tokio::sync::watch;
 
 use super::event::{Event, StageState, StageSummary, Summary};
 use super::fingerprint::{definition, explain, fingerprint};
+use super::known::{input_note, keep_rows, missing_secrets};
 use super::outputs::{Placed, place, place_failed};
 use super::rows::{RowWatch, RowsDone, run_rows};
-use crate::clients::{CallError, Cassette, Tally, Transport, Wait, secret_in};
+use crate::clients::{CallError, Cassette, Tally, Transport, Wait};
 use crate::pipeline::{InputRef, Pipeline, Stage};
 use crate::stages::{Input, RowError, Sink, StageError, Work, World};
 use crate::store::{Artifact, FileState, Lock, StageRecord, Store, StoreError, StoredTable};
-use crate::table::{Digest, Row, all_fields, read_rows};
+use crate::table::{Digest, Row, read_rows};
 
 /// How to run.
 #[derive(Clone, Debug, Default)]
@@ -89,7 +89,10 @@ pub async fn run(
     let store = Store::open(&pipeline.cache())?;
     let offline = options.offline || pipeline.profile.offline;
     if !offline {
-        require_secrets(&pipeline, &store, &*observer)?;
+        let missing = missing_secrets(&pipeline, &store, &*observer)?;
+        if !missing.is_empty() {
+            return Err(RunError::Secrets { missing });
+        }
     }
     let cassette = match &pipeline.profile.cassette {
         None => None,
@@ -105,6 +108,7 @@ pub async fn run(
 
     let (senders, receivers): (Vec<_>, Vec<_>) =
         run.pipeline.stages.iter().map(|_| watch::channel(Left::Nothing)).unzip();
+    let receivers: Arc<[_]> = receivers.into();
     let tasks: Vec<_> = senders
         .into_iter()
         .enumerate()
@@ -140,106 +144,6 @@ pub async fn run(
     run.store.put_run(record).await?;
     run.store.sync()?;
     Ok(summary)
-}
-
-/// Keys are looked for before anything runs, for the stages that are not known to be up to date.
-fn require_secrets(
-    pipeline: &Pipeline,
-    store: &Store,
-    observer: &dyn Fn(Event),
-) -> Result<(), RunError> {
-    let settled = settled(pipeline, store)?;
-    let mut missing: BTreeMap<(&str, &str), Vec<String>> = BTreeMap::new();
-    let mut without: BTreeMap<&str, &str> = BTreeMap::new();
-    for (stage, settled) in pipeline.stages.iter().zip(settled) {
-        for secret in stage.compiled.secrets.iter().filter(|_| settled.is_none()) {
-            if secret_in(&secret.variable).is_some() {
-                continue;
-            }
-            if secret.required {
-                let key = (secret.variable.as_str(), secret.of.as_str());
-                missing.entry(key).or_default().push(format!("`{}`", stage.name));
-            } else {
-                without.insert(&secret.variable, &stage.name);
-            }
-        }
-    }
-    if missing.is_empty() {
-        for (variable, stage) in without {
-            let text = format!("{variable} is not set: GitHub allows 60 requests an hour without");
-            observer(Event::Note { stage: stage.to_owned(), text });
-        }
-        return Ok(());
-    }
-    let line = |((variable, of), stages): (&(&str, &str), &Vec<String>)| {
-        let plural = if stages.len() == 1 { "stage" } else { "stages" };
-        let stages = stages.join(", ");
-        format!(
-            "the environment variable {variable} is not set; {of} needs it, for {plural} {stages}"
-        )
-    };
-    Err(RunError::Secrets { missing: missing.iter().map(line).collect() })
-}
-
-/// For each stage, the artifact that it is known to have before anything runs.
-fn settled(pipeline: &Pipeline, store: &Store) -> Result<Vec<Option<Digest>>, StoreError> {
-    let mut known: Vec<Option<Option<Digest>>> = vec![None; pipeline.stages.len()];
-    fn settle(
-        at: usize,
-        pipeline: &Pipeline,
-        store: &Store,
-        known: &mut Vec<Option<Option<Digest>>>,
-    ) -> Result<Option<Digest>, StoreError> {
-        if let Some(found) = known[at] {
-            return Ok(found);
-        }
-        let stage = &pipeline.stages[at];
-        let mut inputs = Vec::new();
-        for input in &stage.inputs {
-            let digest = match input {
-                InputRef::Stage(index) => settle(*index, pipeline, store, known)?,
-                InputRef::Table(index) => {
-                    Some(keep_rows(store, &pipeline.tables[*index].rows)?.digest())
-                }
-                InputRef::File(path) => {
-                    let full = pipeline.project.root.join(path);
-                    let state = FileState::of(&full).ok();
-                    match state {
-                        None => None,
-                        Some(state) => store.noted(&input_note(path), state)?,
-                    }
-                }
-            };
-            inputs.push(digest);
-        }
-        let inputs: Option<Vec<Digest>> = inputs.into_iter().collect();
-        let found = match inputs {
-            None => None,
-            Some(inputs) => store.table(fingerprint(pipeline, stage, &inputs))?,
-        };
-        known[at] = Some(found.map(|table| table.artifact));
-        Ok(known[at].flatten())
-    }
-    for at in 0..pipeline.stages.len() {
-        settle(at, pipeline, store, &mut known)?;
-    }
-    Ok(known.into_iter().map(Option::flatten).collect())
-}
-
-/// Inputs are noted apart from outputs: one file may be both, in two pipelines of a folder.
-fn input_note(path: &str) -> String {
-    format!("input {path}")
-}
-
-/// Rows that people wrote, as an artifact. A field that only some of them have is null in the rest.
-fn keep_rows(store: &Store, rows: &[Row]) -> Result<Artifact, StoreError> {
-    let fields = all_fields(rows);
-    let mut writer = store.write_artifact(&fields);
-    for row in rows {
-        let field = |name: &String| (name.clone(), row.get(name).cloned().unwrap_or_default());
-        writer.push(&fields.iter().map(field).collect())?;
-    }
-    writer.finish()
 }
 
 /// How a stage came to its table.
