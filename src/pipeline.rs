@@ -440,6 +440,16 @@ fn check_outputs(
     }
     let mut written: HashMap<PathBuf, &str> = HashMap::new();
     for (decl, paths) in manifest.stages.iter().zip(outputs) {
+        // Beside its first output a stage tells of its failed rows, or takes that file away.
+        if let (Some(output), Some(path)) = (decl.common.outputs.first(), paths.first()) {
+            let failed = format!("{path}.failed.jsonl");
+            if let Some(why) = read.get(&plain(&failed)) {
+                let message = format!("stage `{}` keeps its failed rows there: {why}", decl.name);
+                let problem = Problem::new(message).at(&manifest.source, output.span());
+                problems.add(problem.help("read a copy of it, by another name"));
+            }
+            written.insert(plain(&failed), &decl.name);
+        }
         for (output, path) in decl.common.outputs.iter().zip(paths) {
             let mut wrong = |message: String, help: &str| {
                 let problem = Problem::new(message).at(&manifest.source, output.span());

@@ -90,12 +90,13 @@ impl<'t> Manifest<'t> {
             return Err(Problem::new(format!("`{shown}` is a binary file, not a manifest"))
                 .help("a manifest is a TOML text"));
         }
-        let text = utf8(&shown, bytes)?;
-        if text.trim().is_empty() {
+        let source = SourceText::from_bytes(shown, bytes)?;
+        if source.text.trim().is_empty() {
+            let shown = &source.path;
             return Err(Problem::new(format!("the manifest `{shown}` is empty"))
                 .help("the smallest has `[pipeline]` with a `name`, and a stage `[stages.NAME]`"));
         }
-        Ok((project, SourceText::new(shown, text)))
+        Ok((project, source))
     }
 
     /// Reads all sections under `profile`. What cannot be read is told and has its default here, so
@@ -486,17 +487,6 @@ fn unread_tables<'a>(
     let tables = document.get_ref().get("tables").and_then(|tables| tables.get_ref().as_table());
     let names = tables.into_iter().flat_map(|tables| tables.keys().map(text_of));
     names.filter(|name| !read.contains_key(*name)).map(str::to_owned)
-}
-
-/// The bytes as text, or where they are none.
-pub(super) fn utf8(shown: &str, bytes: Vec<u8>) -> Result<String, Problem> {
-    String::from_utf8(bytes).map_err(|error| {
-        let valid = error.utf8_error().valid_up_to();
-        let source = SourceText::new(shown, String::from_utf8_lossy(error.as_bytes()));
-        Problem::new(format!("`{shown}` is not UTF-8 text"))
-            .at(&source, valid..valid + 1)
-            .help("save it as UTF-8")
-    })
 }
 
 fn text_of<'a>(key: &'a Spanned<Cow<'_, str>>) -> &'a str {

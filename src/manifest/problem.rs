@@ -19,6 +19,17 @@ impl SourceText {
         Arc::new(SourceText { path: path.into(), text: text.into() })
     }
 
+    /// A file's bytes as text; where they are none, the place of the first that is not.
+    pub fn from_bytes(path: String, bytes: Vec<u8>) -> Result<Arc<SourceText>, Problem> {
+        String::from_utf8(bytes).map(|text| SourceText::new(path.clone(), text)).map_err(|error| {
+            let valid = error.utf8_error().valid_up_to();
+            let source = SourceText::new(&path, String::from_utf8_lossy(error.as_bytes()));
+            Problem::new(format!("`{path}` is not UTF-8 text"))
+                .at(&source, valid..valid + 1)
+                .help("save it as UTF-8")
+        })
+    }
+
     /// The byte range of a line (counted from 1) without its end.
     pub fn line(&self, number: usize) -> Range<usize> {
         let mut start = 0;

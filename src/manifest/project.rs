@@ -3,7 +3,6 @@
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
-use super::load::utf8;
 use super::problem::{Problem, SourceText, nearest};
 
 /// The folder of a manifest.
@@ -67,8 +66,7 @@ impl Project {
             }
             _ => Problem::new(format!("`{path}` cannot be read: {error}")),
         })?;
-        let shown = self.shown(path);
-        utf8(&shown, bytes).map(|text| SourceText::new(shown, text))
+        SourceText::from_bytes(self.shown(path), bytes)
     }
 
     /// The same for all ways to write the path of one file: relative to the project folder, links

@@ -33,16 +33,24 @@ const MOST_OUTPUTS: usize = 1_000_000;
 /// So does one that takes longer than this.
 const LONGEST: Duration = Duration::from_secs(10);
 
+/// How deep a value may be that a program makes: what JSON readers take.
+const MOST_DEPTH: usize = 100;
+/// Programs nest by recursion, to be parsed as well as to run. A thread with this much stack (only
+/// what is touched takes memory) can take the deepest that fits into `LONGEST_TEXT`.
+const STACK: usize = 256 << 20;
+const LONGEST_TEXT: usize = 16 << 10;
+
 /// A compiled program. It runs on a thread of its own, as nothing else can stop waiting for a
 /// program that never ends.
 pub struct Jq {
     pub text: String,
+    fields: Option<Vec<String>>,
     worker: Mutex<Worker>,
 }
 
 struct Worker {
     inputs: Sender<Val>,
-    outputs: Receiver<Result<Vec<Val>, String>>,
+    outputs: Receiver<Result<Vec<Value>, String>>,
     /// It was given up: its thread is still busy with a row before.
     lost: bool,
 }
@@ -50,54 +58,75 @@ struct Worker {
 impl Jq {
     /// Compiles `text`; a fault comes with its place in it.
     pub fn compile(text: &str) -> Result<Jq, (String, Range<usize>)> {
-        let defs = jaq_core::defs().chain(jaq_std::defs()).chain(jaq_json::defs());
-        let funs = jaq_core::funs()
-            .chain(jaq_std::funs())
-            .chain(jaq_json::funs())
-            .filter(|(name, ..)| !WITHHELD.contains(name));
-        let arena = Arena::default();
-        let defs = defs.filter(|def| !WITHHELD.contains(&def.name));
-        let modules = Loader::new(defs)
-            .load(&arena, File { code: text, path: () })
-            .map_err(|errors| load_fault(text, errors))?;
-        let filter = Compiler::default()
-            .with_funs(funs)
-            .compile(modules)
-            .map_err(|errors| compile_fault(text, errors))?;
-        Ok(Jq { text: text.to_owned(), worker: Mutex::new(Worker::start(filter)) })
+        if text.len() > LONGEST_TEXT {
+            let place = text.floor_char_boundary(LONGEST_TEXT)..text.len();
+            return Err((format!("it is longer than {LONGEST_TEXT} bytes"), place));
+        }
+        let work = || Ok((compile(text)?, fields(text)));
+        let (filter, fields) = std::thread::scope(|scope| {
+            let thread = std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, work);
+            let done = thread
+                .map_err(|error| error.to_string())
+                .and_then(|thread| thread.join().map_err(|_| "it cannot be compiled".to_owned()));
+            done.unwrap_or_else(|what| Err((what, 0..text.len())))
+        })?;
+        let worker = Worker::start(filter).map_err(|what| (what, 0..text.len()))?;
+        Ok(Jq { text: text.to_owned(), fields, worker: Mutex::new(worker) })
     }
 
     /// What the program yields for `input`, or what it says went wrong.
     pub fn run(&self, input: &Value) -> Result<Vec<Value>, String> {
         let input = Val::deserialize(input).map_err(|error| error.to_string())?;
         let mut worker = self.worker.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        let outputs = worker.run(input)?;
-        Ok(outputs.iter().map(to_json).collect())
+        worker.run(input)
     }
 
     /// The fields of the objects that the program yields, where its last step spells them out.
-    pub fn fields(&self) -> Option<Vec<String>> {
-        let term = jaq_core::load::parse(&self.text, |parser| parser.term())?;
-        fields_of(&term)
+    pub fn fields(&self) -> Option<&[String]> {
+        self.fields.as_deref()
     }
 }
 
+fn compile(text: &str) -> Result<Filter<JustLut<Val>>, (String, Range<usize>)> {
+    let defs = jaq_core::defs().chain(jaq_std::defs()).chain(jaq_json::defs());
+    let funs = jaq_core::funs()
+        .chain(jaq_std::funs())
+        .chain(jaq_json::funs())
+        .filter(|(name, ..)| !WITHHELD.contains(name));
+    let arena = Arena::default();
+    let defs = defs.filter(|def| !WITHHELD.contains(&def.name));
+    let modules = Loader::new(defs)
+        .load(&arena, File { code: text, path: () })
+        .map_err(|errors| load_fault(text, errors))?;
+    Compiler::default()
+        .with_funs(funs)
+        .compile(modules)
+        .map_err(|errors| compile_fault(text, errors))
+}
+
+fn fields(text: &str) -> Option<Vec<String>> {
+    let term = jaq_core::load::parse(text, |parser| parser.term())?;
+    fields_of(&term)
+}
+
 impl Worker {
-    fn start(filter: Filter<JustLut<Val>>) -> Worker {
+    fn start(filter: Filter<JustLut<Val>>) -> Result<Worker, String> {
         let (inputs, receiver) = mpsc::channel::<Val>();
         let (sender, outputs) = mpsc::channel();
         // Ends when the program is dropped, as its channel does.
-        std::thread::spawn(move || {
+        let work = move || {
             for input in receiver {
                 if sender.send(run(&filter, input)).is_err() {
                     return;
                 }
             }
-        });
-        Worker { inputs, outputs, lost: false }
+        };
+        let thread = std::thread::Builder::new().stack_size(STACK).spawn(work);
+        thread.map_err(|error| format!("it cannot be started: {error}"))?;
+        Ok(Worker { inputs, outputs, lost: false })
     }
 
-    fn run(&mut self, input: Val) -> Result<Vec<Val>, String> {
+    fn run(&mut self, input: Val) -> Result<Vec<Value>, String> {
         if self.lost {
             return Err("it did not end for a row before".into());
         }
@@ -118,14 +147,16 @@ impl Worker {
     }
 }
 
-fn run(filter: &Filter<JustLut<Val>>, input: Val) -> Result<Vec<Val>, String> {
+fn run(filter: &Filter<JustLut<Val>>, input: Val) -> Result<Vec<Value>, String> {
     let context = Ctx::<JustLut<Val>>::new(&filter.lut, Vars::new([]));
     let mut outputs = Vec::new();
     for output in filter.id.run((context, input)).map(unwrap_valr) {
         if outputs.len() >= MOST_OUTPUTS {
             return Err(format!("it yields more than {MOST_OUTPUTS} values"));
         }
-        outputs.push(output.map_err(|error| error.to_string())?);
+        let output = output.map_err(|error| error.to_string())?;
+        let output = to_json(&output, MOST_DEPTH);
+        outputs.push(output.ok_or_else(|| format!("it nests more than {MOST_DEPTH} levels deep"))?);
     }
     Ok(outputs)
 }
@@ -200,29 +231,32 @@ fn place_of(text: &str, piece: &str) -> Range<usize> {
     }
 }
 
-fn to_json(value: &Val) -> Value {
-    match value {
+/// A value as JSON; `None` where it is deeper than `depth`.
+fn to_json(value: &Val, depth: usize) -> Option<Value> {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    Some(match value {
         Val::Null => Value::Null,
         Val::Bool(truth) => Value::Bool(*truth),
         // As jq writes it; what JSON has no number for (NaN) is null there.
         Val::Num(number) => serde_json::from_str(&number.to_string()).unwrap_or_default(),
-        Val::BStr(bytes) | Val::TStr(bytes) => {
-            Value::String(String::from_utf8_lossy(bytes).into_owned())
+        Val::BStr(bytes) | Val::TStr(bytes) => Value::String(text(bytes)),
+        Val::Arr(values) => {
+            let inner = depth.checked_sub(1)?;
+            let values = values.iter().map(|value| to_json(value, inner));
+            Value::Array(values.collect::<Option<_>>()?)
         }
-        Val::Arr(values) => Value::Array(values.iter().map(to_json).collect()),
         Val::Obj(fields) => {
+            let inner = depth.checked_sub(1)?;
             let field = |(key, value): (&Val, &Val)| {
                 let key = match key {
-                    Val::TStr(bytes) | Val::BStr(bytes) => {
-                        String::from_utf8_lossy(bytes).into_owned()
-                    }
+                    Val::TStr(bytes) | Val::BStr(bytes) => text(bytes),
                     other => other.to_string(),
                 };
-                (key, to_json(value))
+                Some((key, to_json(value, inner)?))
             };
-            Value::Object(fields.iter().map(field).collect())
+            Value::Object(fields.iter().map(field).collect::<Option<_>>()?)
         }
-    }
+    })
 }
 
 #[cfg(test)]
@@ -252,6 +286,30 @@ mod tests {
             ["env", "$ENV", "now", "input", "halt", "debug", "input_filename", "$__prog_args"]
         {
             assert!(Jq::compile(program).is_err(), "{program}");
+        }
+    }
+
+    #[test]
+    fn what_is_nested_deeply_is_taken_or_refused_whole() {
+        for (open, close) in [
+            ("[", "]"),
+            ("(", ")"),
+            ("{a: ", "}"),
+            ("\"\\(", ")\""),
+            ("-", ""),
+            ("1+", ""),
+            ("1|", ""),
+            ("1 as $x|", ""),
+            ("try ", ""),
+            ("def f: ", "; 1"),
+            ("if 1 then 1 else ", " end"),
+        ] {
+            let deep = |times| format!("{}1{}", open.repeat(times), close.repeat(times));
+            assert!(Jq::compile(&deep(30_000)).is_err(), "{open}");
+            let most = (LONGEST_TEXT - 1) / (open.len() + close.len());
+            if let Ok(jq) = Jq::compile(&deep(most)) {
+                let _ = jq.run(&json!(1));
+            }
         }
     }
 

@@ -226,7 +226,12 @@ fn short(error: &Error) -> String {
 fn tags(text: &str) -> impl Iterator<Item = (&str, Range<usize>)> {
     let mut rest = 0;
     std::iter::from_fn(move || {
-        let open = rest + text[rest..].find("{%")?;
+        let mut open = rest + text[rest..].find("{%")?;
+        // A comment before it may reach beyond it.
+        while let Some(comment) = text[rest..open].find("{#").map(|at| rest + at) {
+            rest = comment + text[comment..].find("#}")?;
+            open = rest + text[rest..].find("{%")?;
+        }
         let close = text[open..].find("%}").map_or(text.len(), |at| open + at);
         rest = close;
         let inside = text[open + 2..close].trim_start_matches(['-', '+']).trim_start();
@@ -250,9 +255,15 @@ fn includes(text: &str) -> Vec<(Option<String>, Range<usize>)> {
         };
         let argument = argument.trim_start();
         let quote = argument.chars().next().filter(|c| *c == '"' || *c == '\'');
-        let name = quote
-            .and_then(|quote| argument[1..].find(quote).map(|end| argument[1..1 + end].to_owned()));
-        found.push((name, place.start..place.start + inside.trim_end().len()));
+        let name = quote.and_then(|quote| {
+            let (name, rest) = argument[1..].split_once(quote)?;
+            let rest = rest.trim_start().trim_end_matches(['-', '+']);
+            let known = ["as ", "ignore missing", "import ", "with", "without"];
+            let fixed = rest.is_empty() || known.iter().any(|word| rest.starts_with(word));
+            fixed.then(|| name.to_owned())
+        });
+        let inside = inside.trim_end_matches(['-', '+']).trim_end();
+        found.push((name, place.start..place.start + inside.len()));
     }
     found
 }
@@ -338,6 +349,8 @@ mod tests {
         let row = json!({"title": "t", "body": "b"});
         assert_eq!(template.render(row.as_object().unwrap()).unwrap(), "[t] b");
         assert!(parse("{% include which %}").is_err());
+        assert!(parse("{% include 'part.md' if body else 'none.md' %}").is_err());
+        assert!(parse("{# {% include 'none.md' %} #}{% include 'part.md' -%}").is_ok());
         assert!(parse("{% include 'none.md' %}").is_err());
     }
 

@@ -186,7 +186,7 @@ impl<'a> Compile<'a> {
 
     /// A template that stands in the manifest.
     pub fn template_inline(&mut self, text: &Spanned<String>) -> Option<Template> {
-        let path = self.manifest.source.path.clone();
+        let path = format!("stage `{}` of {}", self.decl.name, self.manifest.source.path);
         self.template(SourceText::new(path, text.get_ref().clone()), Some(text.span()))
     }
 
