@@ -2,9 +2,11 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use toml::Spanned;
 
+use crate::clients::Cassette;
 use crate::graph::{Cycle, Graph, Node, NodeKind};
 use crate::manifest::{
     Manifest, Problem, Problems, ProfileChoice, Project, StageDecl, did_you_mean, nearest,
@@ -27,6 +29,10 @@ pub struct Pipeline {
     pub name: String,
     pub project: Project,
     pub profile: ProfileChoice,
+    /// The profile's recorded calls.
+    pub cassette: Option<Arc<Cassette>>,
+    /// The environment variable of GitHub's token.
+    pub github_token: Option<String>,
     /// The names of all profiles.
     pub profiles: Vec<String>,
     pub params: Row,
@@ -169,6 +175,11 @@ fn build(manifest: &Manifest<'_>, problems: &mut Problems) -> Option<Pipeline> {
     }
     let outputs = outputs(manifest, problems);
     check_outputs(manifest, &inputs, &compiled, &outputs, problems);
+    let cassette = manifest.profile.cassette.as_deref().map(Cassette::open).transpose();
+    let cassette = cassette.unwrap_or_else(|what| {
+        problems.add(Problem::new(what).help("record it again"));
+        None
+    });
     if !problems.is_empty() {
         return None;
     }
@@ -192,6 +203,8 @@ fn build(manifest: &Manifest<'_>, problems: &mut Problems) -> Option<Pipeline> {
         name: manifest.pipeline.name.clone(),
         project: manifest.project.clone(),
         profile: manifest.profile.clone(),
+        cassette: cassette.map(Arc::new),
+        github_token: manifest.github.token.as_ref().map(|token| token.env.clone()),
         profiles: manifest.profiles.clone(),
         params: manifest.params.clone(),
         stages,
@@ -465,6 +478,19 @@ fn check_outputs(
             if let Some(why) = read.get(&plain(path)) {
                 let message = format!("stage `{}` would overwrite what is read: {why}", decl.name);
                 wrong(message, "give the output another name");
+            }
+        }
+    }
+    // One output cannot be the folder of another.
+    for (decl, paths) in manifest.stages.iter().zip(outputs) {
+        for (output, path) in decl.common.outputs.iter().zip(paths) {
+            let above = plain(path);
+            let above = above.ancestors().skip(1).find_map(|folder| written.get_key_value(folder));
+            if let Some((folder, other)) = above {
+                let folder = folder.display();
+                let message =
+                    format!("`{path}` cannot stand below `{folder}`, a file of `{other}`");
+                problems.add(Problem::new(message).at(&manifest.source, output.span()));
             }
         }
     }

@@ -286,3 +286,44 @@ fn offline_names_the_call_that_is_not_recorded() {
     let offline = space.run(&["--offline"]).expect(0);
     assert_eq!(offline.states(), ["label up_to_date"]);
 }
+
+#[test]
+fn what_a_check_reads_decides_too() {
+    let simulator = Simulator::start(&[]);
+    let check = r#"check = 'if .row.note == "bad" then "the note is bad" else empty end'"#;
+    let space = space(&simulator, check);
+    space.run(&[]).expect(0);
+    // No prompt reads the note, but the check does.
+    space.edit("pipeline.toml", "note = \"n\"", "note = \"bad\"");
+    let ran = space.run(&[]).expect(1);
+    assert_eq!(ran.stage("label")["failed_rows"], 1);
+}
+
+#[test]
+fn a_key_that_a_server_repeats_is_told_to_nobody() {
+    let simulator = Simulator::start(&[]);
+    let mut space = space(&simulator, "");
+    let model = "model = \"tiny\"\napi_key = { env = \"TEST_KEY\" }";
+    space.edit("pipeline.toml", "model = \"tiny\"", model);
+    space.env("TEST_KEY", "sk-very-secret-value");
+    let body = r#"{"error": {"message": "Incorrect API key provided: sk-very-secret-value"}}"#;
+    simulator.fault(json!({"path": "/v1", "status": 401, "body": body}));
+    let ran = space.run(&[]).expect(1);
+    assert!(ran.stdout.contains("Incorrect API key"), "{}", ran.stdout);
+    for told in [&ran.stdout, &ran.stderr] {
+        assert!(!told.contains("sk-very"), "{told}");
+    }
+    assert!(find_in(space.path(), b"sk-very").is_none());
+}
+
+#[test]
+fn quiet_still_tells_what_failed() {
+    let simulator = Simulator::start(&[]);
+    let space = space(&simulator, "repairs = 0");
+    simulator.fault(json!({"path": "/v1", "status": 200, "body": says("no idea")}));
+    let ran = space.flow(&["run", "-q"]).expect(1);
+    assert!(ran.stderr.contains("3 rows of `label` failed"), "{}", ran.stderr);
+    // And nothing else speaks: no library's warnings either.
+    let ran = space.flow(&["run", "-q", "--offline"]).expect(1);
+    assert!(!ran.stderr.contains("WARN"), "{}", ran.stderr);
+}

@@ -211,3 +211,110 @@ fn a_denial_stops_the_stage_with_its_reason() {
     simulator.heal();
     space.run(&[]).expect(0);
 }
+
+/// Errors as GitHub's GraphQL gives them, with status 200.
+#[test]
+fn graphql_failures_in_passing_are_asked_again() {
+    for error in [
+        r#"{"data": null, "errors": [{"message": "Something went wrong while executing your query."}]}"#,
+        r#"{"errors": [{"type": "RATE_LIMIT", "code": "graphql_rate_limit", "message": "exceeded"}]}"#,
+        r#"{"errors": [{"type": "RATE_LIMITED", "message": "API rate limit exceeded"}]}"#,
+    ] {
+        let simulator = Simulator::start(&["--repos", "1", "--items", "12", "--seed", "3"]);
+        let space = space(&simulator, STATUS);
+        space.write("q.graphql", QUERY);
+        let headers = json!({"retry-after": "1"});
+        let order = json!({"path": "/github/graphql", "status": 200, "body": error,
+            "headers": headers, "times": 1});
+        simulator.fault(order);
+        let ran = space.run(&[]).expect(0);
+        assert_eq!(ran.stage("status")["calls"], 2, "{error}");
+        assert!(space.rows("data/status.json").iter().all(|row| row["state"].is_string()));
+    }
+}
+
+#[test]
+fn a_query_that_github_will_not_have_stops_the_stage() {
+    let simulator = Simulator::start(&["--repos", "1", "--items", "12", "--seed", "3"]);
+    let space = space(&simulator, STATUS);
+    let query = "query($id: ID!) { node(id: $id) { ... on PullRequest { sate mergedAt } } }";
+    space.write("q.graphql", query);
+    let ran = space.run(&[]).expect(1);
+    let reason = ran.stage("status")["reason"].as_str().unwrap().to_owned();
+    assert!(reason.contains("'sate' doesn't exist"), "{reason}");
+    assert_eq!(ran.stage("status")["calls"], 1);
+}
+
+#[test]
+fn the_same_question_in_a_batch_is_asked_once() {
+    let simulator = Simulator::start(&["--repos", "1", "--items", "3", "--seed", "3"]);
+    let more = r#"
+[stages.twice]
+kind = "sql"
+inputs = ["items"]
+query = "SELECT i.id, i.number, n.value AS place FROM items i, json_each('[1,2,3]') n WHERE number = 3"
+key = ["place"]
+[stages.status]
+kind = "github"
+inputs = ["twice"]
+graphql = "q.graphql"
+batch = 10
+pick = ".node | {title}"
+outputs = ["data/status.json"]
+"#;
+    let space = space(&simulator, more);
+    space.write(
+        "q.graphql",
+        "query($id: ID!) { node(id: $id) { ... on Issue { title } ... on PullRequest { title } } }",
+    );
+    space.run(&[]).expect(0);
+    let rows = space.rows("data/status.json");
+    assert_eq!(rows.len(), 3);
+    assert!(rows.iter().all(|row| row["title"].is_string() && row["title"] == rows[0]["title"]));
+    space.flow(&["cassette", "calls.jsonl"]).expect(0);
+    let asked = space.rows("calls.jsonl").iter().filter(|call| call["method"] == "POST").count();
+    assert_eq!(asked, 1);
+}
+
+#[test]
+fn what_is_not_found_is_asked_again_with_another_token() {
+    let simulator = Simulator::start(&["--repos", "1", "--items", "3", "--seed", "3"]);
+    let more = r#"
+[[tables.wanted]]
+repo = "acme/nothing"
+number = 7
+id = "I_none"
+[stages.one]
+kind = "github"
+inputs = ["wanted"]
+get = "/repos/{{ repo }}/issues/{{ number }}"
+pick = "{title}"
+outputs = ["data/one.json"]
+[stages.two]
+kind = "github"
+inputs = ["wanted"]
+graphql = "q.graphql"
+pick = ".node | {title}"
+outputs = ["data/two.json"]
+"#;
+    let mut space = space(&simulator, more);
+    space.edit("pipeline.toml", "[github]", "[github]\ntoken = { env = \"TEST_TOKEN\" }");
+    space.write("q.graphql", "query($id: ID!) { node(id: $id) { ... on Issue { title } } }");
+    space.env("TEST_TOKEN", "one");
+    space.run(&[]).expect(0);
+    assert_eq!(space.rows("data/one.json")[0]["_outcome"]["status"], 404);
+    assert_eq!(space.rows("data/two.json")[0]["_outcome"]["status"], 404);
+    let again = space.run(&[]).expect(0);
+    assert_eq!(again.states(), ["items up_to_date", "one up_to_date", "two up_to_date"]);
+    space.env("TEST_TOKEN", "two");
+    let other = space.run(&[]).expect(0);
+    assert_eq!(other.stage("items")["calls"], 0, "what was found is found");
+    assert_eq!(
+        (&other.stage("one")["calls"], &other.stage("two")["calls"]),
+        (&json!(1), &json!(1))
+    );
+    // Nobody is asked offline, so it does not matter who would be.
+    space.env("TEST_TOKEN", "three");
+    let offline = space.run(&["--offline"]).expect(0);
+    assert_eq!(offline.states(), ["items up_to_date", "one up_to_date", "two up_to_date"]);
+}

@@ -624,7 +624,7 @@ fn profiles_are_checked_whether_they_are_chosen_or_not() {
     let ran = refused(&space, &["run", "--profile", "x\u{1b}[31m"]);
     assert!(ran.stderr.contains("has no profile"), "{}", ran.stderr);
     for (profile, says) in [
-        ("<<casette>> = \"p.md\"", "profile `p` has no key `casette`"),
+        ("<<casette>> = \"calls.jsonl\"", "profile `p` has no key `casette`"),
         ("offline = <<1>>", "expected true or false"),
         ("data = <<\"../x\">>", "`data` of profile `p`: the path leaves the project folder"),
         ("data = <<\"/tmp\">>", "`data` of profile `p`: the path is absolute"),

@@ -249,3 +249,46 @@ fn wrong_command_lines_are_exit_code_2() {
     let none = space.flow(&["run"]).expect(2);
     assert!(none.stderr.contains("there is no manifest"), "{}", none.stderr);
 }
+
+/// Every file below `folder`.
+fn files(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
+}
+
+#[test]
+fn what_is_damaged_in_the_store_is_made_again() {
+    let simulator = simulator("30");
+    let space = space(&simulator);
+    space.run(&[]).expect(0);
+    let labels = space.read("data/labels.json");
+    let asked = simulator.total();
+    for damage in [&b"no chunk at all"[..], &b""[..]] {
+        for object in files(&space.path().join("cache/objects")) {
+            std::fs::write(object, damage).unwrap();
+        }
+        std::fs::remove_dir_all(space.path().join("data")).unwrap();
+        // A run may find it out while it works; the next one has made it anew.
+        let runs = (0..4).map(|_| space.run(&[])).take_while(|ran| ran.code != 0).count();
+        assert!(runs < 4, "it never heals");
+        assert_eq!(space.read("data/labels.json"), labels);
+    }
+    assert_eq!(simulator.total(), asked, "from what was answered, without a call");
+}
+
+#[test]
+fn an_empty_store_does_not_replace_a_cassette() {
+    let simulator = simulator("3");
+    let space = space(&simulator);
+    space.write("calls.jsonl", "{}\n");
+    let ran = space.flow(&["cassette", "calls.jsonl"]).expect(1);
+    assert!(ran.stderr.contains("no call is stored"), "{}", ran.stderr);
+    assert_eq!(space.read("calls.jsonl"), "{}\n");
+    // One that holds something else is told before anything runs.
+    space.write(
+        "pipeline.toml",
+        format!("{}[profiles.p]\ncassette = \"calls.jsonl\"\n", space.read("pipeline.toml")),
+    );
+    let ran = space.flow(&["check", "--profile", "p"]).expect(2);
+    assert!(ran.stderr.contains("calls.jsonl, line 1"), "{}", ran.stderr);
+}

@@ -91,7 +91,7 @@ impl Shared {
             ..LoadOptions::default()
         };
         Pipeline::load(&options).map_err(|problems| {
-            style.error_text(&problems.render(style.color));
+            style.warn(&problems.render(style.color));
             Exit::Wrong
         })
     }
@@ -126,8 +126,8 @@ pub fn main() -> ExitCode {
 fn start_log(verbose: u8) {
     use tracing_subscriber::EnvFilter;
     let level = match verbose {
-        0 => "warn",
-        1 => "info",
+        0 => "flow=warn",
+        1 => "flow=info",
         _ => "flow=debug",
     };
     let filter = EnvFilter::try_from_env("FLOW_LOG").unwrap_or_else(|_| EnvFilter::new(level));

@@ -97,10 +97,6 @@ fn refused(pipeline: &Pipeline, error: &RunError, style: &Style) -> Exit {
             style.say(&help);
             Exit::Wrong
         }
-        RunError::Cassette(_) => {
-            style.error(&error.to_string());
-            Exit::Wrong
-        }
         _ => {
             style.error(&error.to_string());
             Exit::Incomplete
@@ -111,14 +107,19 @@ fn refused(pipeline: &Pipeline, error: &RunError, style: &Style) -> Exit {
 fn tell(pipeline: &Pipeline, summary: &Summary, style: &Style) {
     let width = summary.stages.iter().map(|stage| stage.name.chars().count()).max().unwrap_or(0);
     for stage in &summary.stages {
-        style.say(&stage_line(stage, width, style));
+        match stage.state {
+            StageState::Failed | StageState::Incomplete => {
+                style.warn(&stage_line(stage, width, style));
+            }
+            _ => style.say(&stage_line(stage, width, style)),
+        }
     }
     for stage in &summary.stages {
         if let Some(file) = &stage.failed_file {
             let failed = count(stage.failed_rows, "row");
             let reason = clean(stage.reason.as_deref().unwrap_or_default());
-            style.say(&format!("{failed} of `{}` failed, the first: {reason}", stage.name));
-            style.say(&format!("  all of them: {file}"));
+            style.warn(&format!("{failed} of `{}` failed, the first: {reason}", stage.name));
+            style.warn(&format!("  all of them: {file}"));
         }
     }
     let ended = match (summary.interrupted, summary.is_complete()) {
@@ -146,7 +147,7 @@ fn tell(pipeline: &Pipeline, summary: &Summary, style: &Style) {
     if summary.interrupted {
         style.say("what was answered is stored; run again to go on");
     } else {
-        where_to_look(pipeline, style);
+        where_to_look(pipeline, summary, style);
     }
 }
 
@@ -186,15 +187,24 @@ fn stage_line(stage: &StageSummary, width: usize, style: &Style) -> String {
 }
 
 /// The outputs of the stages that nothing reads: what the study is for.
-fn where_to_look(pipeline: &Pipeline, style: &Style) {
+fn where_to_look(pipeline: &Pipeline, summary: &Summary, style: &Style) {
     let graph = &pipeline.graph;
     let last = pipeline.stages.iter().filter(|stage| {
         graph.index(&stage.name).is_some_and(|index| graph.readers(index).is_empty())
     });
     let mut outputs: Vec<&str> =
         last.flat_map(|stage| &stage.outputs).map(String::as_str).collect();
-    outputs.retain(|output| pipeline.project.root.join(output).is_file());
+    let made = |output: &&str| {
+        let name = |stage: &&StageSummary| {
+            pipeline
+                .stage(&stage.name)
+                .is_some_and(|stage| stage.outputs.iter().any(|own| own == output))
+        };
+        summary.stages.iter().find(name).is_some_and(|stage| stage.rows > 0)
+    };
+    outputs.retain(made);
     if !outputs.is_empty() {
-        style.say(&format!("{} {}", style.paint("look at:", BOLD), outputs.join("\n         ")));
+        let outputs = clean(&outputs.join("\n         "));
+        style.say(&format!("{} {outputs}", style.paint("look at:", BOLD)));
     }
 }

@@ -27,15 +27,15 @@ impl Style {
         }
     }
 
+    /// What people must know, also where they want quiet.
+    pub fn warn(&self, text: &str) {
+        print(&mut std::io::stderr(), &format!("{text}\n"));
+    }
+
     /// `error: ...`
     pub fn error(&self, text: &str) {
         let head = self.paint("error", RED);
         print(&mut std::io::stderr(), &format!("{head}: {}\n", clean(text)));
-    }
-
-    /// Errors that are laid out already.
-    pub fn error_text(&self, text: &str) {
-        print(&mut std::io::stderr(), &format!("{text}\n"));
     }
 
     /// The result of a command.

@@ -64,6 +64,8 @@ pub struct Request {
     pub sample: u32,
     /// The environment variable that holds the bearer token.
     pub auth: Option<String>,
+    /// With server and key, what limits are shared by: a model's name; empty for GitHub.
+    pub pool: String,
     pub timeout: Duration,
     pub attempts: u32,
     pub pace: Pace,

@@ -96,6 +96,10 @@ impl Cassette {
 /// Writes every call of a store to a cassette, in an order that depends on the calls alone; returns
 /// how many there are.
 pub fn write_cassette(store: &Store, path: &Path) -> Result<u64, StoreError> {
+    if !store.has_calls()? {
+        let what = "no call is stored, so there is nothing to write".to_owned();
+        return Err(StoreError::At { path: path.to_owned(), what });
+    }
     let mut count = 0;
     write_aside(path, |file| {
         store.each_call(|key, record| {

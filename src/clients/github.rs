@@ -1,6 +1,7 @@
 //! GitHub: REST requests, lists by their `Link`, diffs, and GraphQL in batches.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -8,8 +9,8 @@ use serde_json::{Value, json};
 use super::call::{Answer, CallError, Method, Request, Service};
 use super::graphql::{Query, combine};
 use super::limiter::Pace;
-use super::transport::{Tally, Transport};
-use crate::store::{CallRecord, Source};
+use super::transport::{Tally, Transport, noted_credentials};
+use crate::store::{CallKey, CallRecord, Source};
 use crate::table::Row;
 
 const JSON: &str = "application/vnd.github+json";
@@ -70,6 +71,7 @@ impl Github {
             body: Default::default(),
             sample: 0,
             auth: self.auth.clone(),
+            pool: String::new(),
             timeout: self.timeout,
             attempts: self.attempts,
             pace: self.pace,
@@ -137,22 +139,26 @@ impl Github {
         tally: &Tally,
     ) -> Vec<Result<Answer, CallError>> {
         let requests: Vec<Request> = rows.iter().map(|row| self.query(query, row)).collect();
-        let mut answers: Vec<Option<Result<Answer, CallError>>> = Vec::new();
-        let mut missing = Vec::new();
-        for (index, request) in requests.iter().enumerate() {
-            match transport.recorded(request) {
-                Ok(None) => {
-                    missing.push(index);
-                    answers.push(None);
-                }
-                Ok(Some(answer)) => {
-                    tally.calls_cached.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-                    answers.push(Some(Ok(answer)));
-                }
-                Err(error) => answers.push(Some(Err(error))),
-            }
+        let keys: Vec<CallKey> = requests.iter().map(Request::key).collect();
+        // In one order, so that two batches never wait for each other.
+        let mut flights = Vec::new();
+        for key in keys.iter().collect::<BTreeSet<_>>() {
+            flights.push(transport.alone(*key).await);
         }
-        // A batch that fails in passing is halved and sent again, down to single rows.
+        let mut answers: Vec<Option<Result<Answer, CallError>>> = Vec::new();
+        let mut missing: Vec<usize> = Vec::new();
+        for (index, request) in requests.iter().enumerate() {
+            let recorded = transport.recorded(request).transpose();
+            // Rows that ask the same share one answer.
+            if recorded.is_none() && !missing.iter().any(|before| keys[*before] == keys[index]) {
+                missing.push(index);
+            }
+            if matches!(recorded, Some(Ok(_))) {
+                tally.calls_cached.fetch_add(1, Ordering::Relaxed);
+            }
+            answers.push(recorded);
+        }
+        // What fails in passing is sent again in smaller batches, down to single rows.
         let mut waiting = if missing.is_empty() { Vec::new() } else { vec![missing] };
         while let Some(indices) = waiting.pop() {
             let variables: Vec<&Row> = indices.iter().map(|index| &rows[*index]).collect();
@@ -161,58 +167,60 @@ impl Github {
             if indices.len() > 1 {
                 together.attempts = together.attempts.min(2);
             }
+            let mut again = Vec::new();
             match transport.send(&together, tally).await {
                 Ok(record) => {
-                    for (place, index) in indices.iter().enumerate() {
-                        let request = &requests[*index];
+                    for (place, index) in indices.iter().copied().enumerate() {
+                        let request = &requests[index];
                         // Judged before it is kept: what is no answer is never stored as one.
-                        answers[*index] = Some(match split(query, &record, place, request) {
-                            Ok(part) => transport.keep(request, part).await,
-                            Err(error) => Err(error),
-                        });
+                        match split(query, &record, place, request) {
+                            Ok(part) => {
+                                answers[index] = Some(transport.keep(request, part).await);
+                            }
+                            Err(CallError::Transient { .. }) if indices.len() > 1 => {
+                                again.push(index);
+                            }
+                            Err(error) => answers[index] = Some(Err(error)),
+                        }
                     }
                 }
-                Err(CallError::Transient { .. }) if indices.len() > 1 => {
-                    let (left, right) = indices.split_at(indices.len() / 2);
-                    waiting.push(right.to_vec());
-                    waiting.push(left.to_vec());
-                }
+                Err(CallError::Transient { .. }) if indices.len() > 1 => again = indices.clone(),
                 // One refusal holds for each row that was asked about.
                 Err(error) => {
-                    for index in indices {
-                        answers[index] = Some(Err(again(&error)));
+                    for index in &indices {
+                        answers[*index] = Some(Err(repeated(&error)));
                     }
                 }
+            }
+            let half = if again.len() < indices.len() { again.len() } else { again.len() / 2 };
+            let (left, right) = again.split_at(half);
+            waiting.extend(
+                [right, left].into_iter().filter(|part| !part.is_empty()).map(<[_]>::to_vec),
+            );
+        }
+        for index in 0..answers.len() {
+            if answers[index].is_none() {
+                let first = keys.iter().position(|key| *key == keys[index]).unwrap_or(index);
+                answers[index] = answers[first].as_ref().map(|answer| match answer {
+                    Ok(answer) => Ok(answer.clone()),
+                    Err(error) => Err(repeated(error)),
+                });
             }
         }
         answers.into_iter().map(|answer| answer.expect("every row was answered")).collect()
     }
 }
 
-/// GraphQL answers 200 even where it has no answer: only data, or a final "not found", is one.
-fn judge(value: &Value, ours: impl Fn(&Value) -> bool) -> Result<(), CallError> {
-    let errors = value.get("errors").and_then(Value::as_array);
-    for error in errors.into_iter().flatten().filter(|error| ours(error)) {
-        let text = error.get("message").and_then(Value::as_str).unwrap_or("an error").to_owned();
-        match error.get("type").and_then(Value::as_str) {
+/// A row's own errors: only "not found" is an answer. What concerns the whole request was judged
+/// before.
+fn judge<'a>(errors: impl Iterator<Item = &'a Value>) -> Result<(), CallError> {
+    for error in errors {
+        let message = error["message"].as_str().unwrap_or("an error").to_owned();
+        match error["type"].as_str() {
             Some("NOT_FOUND") => {}
-            Some("FORBIDDEN") => return Err(CallError::Refused { status: 403, message: text }),
-            None | Some("undefinedField" | "argumentNotAccepted")
-                if error.get("path").is_none() =>
-            {
-                return Err(CallError::Denied {
-                    shown: "the GraphQL query".into(),
-                    status: 200,
-                    message: text,
-                });
-            }
-            _ => {
-                return Err(CallError::Transient { attempts: 1, last: text });
-            }
+            Some("FORBIDDEN") => return Err(CallError::Refused { status: 403, message }),
+            _ => return Err(CallError::Transient { attempts: 1, last: message }),
         }
-    }
-    if value.get("data").is_none_or(Value::is_null) {
-        return Err(CallError::Transient { attempts: 1, last: "the answer holds no data".into() });
     }
     Ok(())
 }
@@ -231,18 +239,19 @@ fn split(
         Some(first) => first.starts_with(&prefix),
         None => true,
     };
-    judge(&value, ours)?;
+    let errors = value.get("errors").and_then(Value::as_array);
+    let errors: Vec<&Value> = errors.into_iter().flatten().filter(|error| ours(error)).collect();
+    judge(errors.iter().copied())?;
     let mut data = Row::new();
     for field in &query.fields {
         let found = value.pointer(&format!("/data/{prefix}{field}"));
         data.insert(field.clone(), found.cloned().unwrap_or(Value::Null));
     }
     let mut own = json!({ "data": data });
-    let errors = value.get("errors").and_then(Value::as_array);
+    // Who may not see it decides that it is not found.
+    let headers = if errors.is_empty() { None } else { Some(noted_credentials(request)) };
     let errors: Vec<Value> = errors
         .into_iter()
-        .flatten()
-        .filter(|error| ours(error))
         .cloned()
         .map(|mut error| {
             if let Some(first) = error.pointer_mut("/path/0") {
@@ -265,13 +274,13 @@ fn split(
         accept: request.accept.clone(),
         request: request.body.clone(),
         status: 200,
-        headers: Default::default(),
+        headers: headers.into_iter().collect(),
         body: serde_json::to_vec(&own).expect("JSON values always serialize").into(),
         source: Source(record.source.0.clone()),
     })
 }
 
-fn again(error: &CallError) -> CallError {
+fn repeated(error: &CallError) -> CallError {
     match error {
         CallError::Denied { shown, status, message } => {
             CallError::Denied { shown: shown.clone(), status: *status, message: message.clone() }

@@ -25,6 +25,8 @@ pub struct Chat {
     pub timeout: Duration,
     pub attempts: u32,
     pub pace: Pace,
+    /// Requests of one pool share their limits: the model's name.
+    pub pool: String,
     /// The longest answer that is asked for, where one is named.
     pub max_tokens: Option<u32>,
 }
@@ -105,7 +107,8 @@ impl Chat {
     fn to_request(&self, url: String, body: bytes::Bytes) -> Request {
         let mut pace = self.pace;
         // Three bytes a token errs on the side of waiting; a limiter fed by answers comes later.
-        pace.tokens = (body.len() / 3) as u32 + self.max_tokens.unwrap_or(256);
+        let sent = u32::try_from(body.len() / 3).unwrap_or(u32::MAX);
+        pace.tokens = sent.saturating_add(self.max_tokens.unwrap_or(256));
         Request {
             service: Service::Model,
             method: Method::Post,
@@ -115,6 +118,7 @@ impl Chat {
             body,
             sample: 0,
             auth: self.auth.clone(),
+            pool: self.pool.clone(),
             timeout: self.timeout,
             attempts: self.attempts,
             pace,

@@ -15,4 +15,4 @@ pub use github::{Github, Page};
 pub use graphql::{Query, QueryError};
 pub use limiter::Pace;
 pub use llm::{Chat, Usage};
-pub use transport::{Tally, Transport, Wait, secret_in};
+pub use transport::{Tally, Transport, Wait, credentials_in, secret_in};

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -25,6 +25,8 @@ const KEPT_HEADERS: [&str; 6] =
 const CREDENTIALS: &str = "flow-credentials";
 /// How often a limit is waited for before the request counts as failed.
 const LIMIT_WAITS: u32 = 20;
+/// No server's word is taken for a longer wait.
+const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What a stage has asked so far.
 #[derive(Debug, Default)]
@@ -49,7 +51,7 @@ pub struct Wait {
 pub struct Transport {
     http: reqwest::Client,
     store: Store,
-    cassette: Option<Cassette>,
+    cassette: Option<Arc<Cassette>>,
     offline: bool,
     limiter: Limiter,
     flights: Mutex<HashMap<CallKey, Arc<tokio::sync::Mutex<()>>>>,
@@ -72,7 +74,7 @@ enum Failure {
 impl Transport {
     pub fn new(
         store: Store,
-        cassette: Option<Cassette>,
+        cassette: Option<Arc<Cassette>>,
         offline: bool,
         on_wait: impl Fn(Wait) + Send + Sync + 'static,
     ) -> Result<Transport, CallError> {
@@ -120,8 +122,8 @@ impl Transport {
         let Some(record) = found else { return Ok(None) };
         let noted = record.headers.get(CREDENTIALS).map(String::as_str).unwrap_or("");
         let ours = credentials(request);
-        if record.status == 404 && !self.offline && !noted.is_empty() && noted != ours {
-            // Another token may see what this one could not.
+        if !self.offline && !noted.is_empty() && noted != ours {
+            // Another token may see what that one could not.
             return Ok(None);
         }
         Ok(Some(Answer {
@@ -138,11 +140,7 @@ impl Transport {
     /// share one call.
     pub async fn call(&self, request: &Request, tally: &Tally) -> Result<Answer, CallError> {
         let key = request.key();
-        let flight = {
-            let mut flights = self.flights.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-            flights.entry(key).or_default().clone()
-        };
-        let alone = flight.lock().await;
+        let alone = self.alone(key).await;
         let result = match self.recorded(request) {
             Ok(Some(answer)) => {
                 tally.calls_cached.fetch_add(1, Ordering::Relaxed);
@@ -155,12 +153,17 @@ impl Transport {
             Err(error) => Err(error),
         };
         drop(alone);
-        let mut flights = self.flights.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        // One hand of ours, one in the map: nobody else waits for this call.
-        if Arc::strong_count(&flight) <= 2 {
-            flights.remove(&key);
-        }
         result
+    }
+
+    /// Waits until nobody else asks for `key`; while the guard is held nobody else will.
+    pub(super) async fn alone(&self, key: CallKey) -> Flight<'_> {
+        let flight = self.flights().entry(key).or_default().clone();
+        Flight { transport: self, key, guard: Some(flight.lock_owned().await) }
+    }
+
+    fn flights(&self) -> MutexGuard<'_, HashMap<CallKey, Arc<tokio::sync::Mutex<()>>>> {
+        self.flights.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
     /// Stores an answer under the key of `request`.
@@ -277,7 +280,7 @@ impl Transport {
             .filter_map(|name| Some(((*name).to_owned(), text(&headers, name)?.to_owned())))
             .collect();
         if status == 404 {
-            kept.insert(CREDENTIALS.into(), credentials(request));
+            kept.extend([noted_credentials(request)]);
         }
         let source = text(&headers, "x-flow-source").unwrap_or(match request.service {
             Service::Github => "github",
@@ -296,13 +299,33 @@ impl Transport {
     }
 }
 
-/// Which limits a request falls under: its server and its key.
+/// A call that only its holder makes.
+pub(super) struct Flight<'a> {
+    transport: &'a Transport,
+    key: CallKey,
+    guard: Option<tokio::sync::OwnedMutexGuard<()>>,
+}
+
+impl Drop for Flight<'_> {
+    fn drop(&mut self) {
+        let mut flights = self.transport.flights();
+        self.guard.take();
+        // Nobody but the map holds it: nobody waits for this call.
+        if flights.get(&self.key).is_some_and(|flight| Arc::strong_count(flight) == 1) {
+            flights.remove(&self.key);
+        }
+    }
+}
+
+/// Which limits a request falls under: its server, its key, and its pool.
 fn lane(request: &Request) -> String {
     let rest = request.url.split_once("://").map_or(request.url.as_str(), |(_, rest)| rest);
     let server = rest.split(['/', '?']).next().unwrap_or(rest);
-    match &request.auth {
-        Some(variable) => format!("{server} ({variable})"),
-        None => server.to_owned(),
+    let names = [request.pool.as_str(), request.auth.as_deref().unwrap_or_default()];
+    let names: Vec<&str> = names.into_iter().filter(|name| !name.is_empty()).collect();
+    match names.is_empty() {
+        true => server.to_owned(),
+        false => format!("{server} ({})", names.join(", ")),
     }
 }
 
@@ -316,9 +339,13 @@ pub fn secret_in(variable: &str) -> Option<String> {
     (!secret.is_empty()).then_some(secret)
 }
 
-/// Tells two tokens apart without keeping either.
 fn credentials(request: &Request) -> String {
-    match secret(request) {
+    credentials_in(request.auth.as_deref())
+}
+
+/// Tells the secrets of two environment variables apart without keeping either.
+pub fn credentials_in(variable: Option<&str>) -> String {
+    match variable.and_then(secret_in) {
         Some(secret) => {
             Hasher::new("credentials").part(secret.as_bytes()).finish().hex()[..8].to_owned()
         }
@@ -326,9 +353,18 @@ fn credentials(request: &Request) -> String {
     }
 }
 
+/// The header under which an answer that depends on the credentials notes them.
+pub(super) fn noted_credentials(request: &Request) -> (String, String) {
+    (CREDENTIALS.to_owned(), credentials(request))
+}
+
 /// Whether an answer is final; if not, what to do.
 fn judge(request: &Request, status: u16, headers: &HeaderMap, body: &Bytes) -> Result<(), Failure> {
-    let said = || message(body);
+    let said = || match secret(request) {
+        // A server may repeat the key that it will not have.
+        Some(secret) => message(body).replace(&secret, "(secret)"),
+        None => message(body),
+    };
     let denied = || {
         let shown = request.shown();
         Failure::Final(CallError::Denied { shown, status, message: said() })
@@ -356,19 +392,48 @@ fn whole(request: &Request, headers: &HeaderMap, body: &Bytes) -> Result<(), Fai
     }
     let value: Value = serde_json::from_slice(body)
         .map_err(|error| Failure::Passing(format!("the answer is no JSON ({error})")))?;
-    let errors = value.get("errors").and_then(Value::as_array);
-    let limited = |error: &Value| error.get("type") == Some(&"RATE_LIMITED".into());
-    if request.service == Service::Github && errors.is_some_and(|errors| errors.iter().any(limited))
-    {
-        // GraphQL tells of a limit with status 200.
-        let why = "the GraphQL limit is reached".to_owned();
-        return Err(Failure::Limited { why, wait: announced_wait(headers) });
+    if request.service == Service::Github && request.method == Method::Post {
+        return graphql(headers, &value);
     }
     let choices = value.get("choices").and_then(Value::as_array);
     if request.service == Service::Model && choices.is_none_or(Vec::is_empty) {
         return Err(Failure::Passing("the answer holds no choices".into()));
     }
     Ok(())
+}
+
+/// GraphQL answers 200 also where it has nothing to say. Errors beside data belong to single rows;
+/// without any data they concern the whole request.
+fn graphql(headers: &HeaderMap, value: &Value) -> Result<(), Failure> {
+    let errors = value.get("errors").and_then(Value::as_array);
+    let Some(error) = errors.and_then(|errors| errors.first()) else {
+        return match value.get("data").is_none_or(Value::is_null) {
+            true => Err(Failure::Passing("the answer holds no data".into())),
+            false => Ok(()),
+        };
+    };
+    let text = |name: &str| error.get(name).and_then(Value::as_str).unwrap_or_default();
+    let why = text("message").to_owned();
+    let limited = text("type").starts_with("RATE_LIMIT")
+        || text("code") == "graphql_rate_limit"
+        || why.to_lowercase().contains("rate limit");
+    if limited {
+        return Err(Failure::Limited { why, wait: announced_wait(headers) });
+    }
+    let placed =
+        || errors.is_some_and(|errors| errors.iter().all(|error| error.get("path").is_some()));
+    if let Some(data) = value.get("data").and_then(Value::as_object)
+        && (data.values().any(|value| !value.is_null()) || placed())
+    {
+        return Ok(());
+    }
+    // What is wrong with the query will be wrong again.
+    let wrong = ["Field '", "Parse error", "Variable $", "Argument '", "Fragment", "Unknown "];
+    if error.get("extensions").is_some() || wrong.iter().any(|start| why.starts_with(start)) {
+        let shown = "the GraphQL query".to_owned();
+        return Err(Failure::Final(CallError::Denied { shown, status: 200, message: why }));
+    }
+    Err(Failure::Passing(why))
 }
 
 fn is_limit(headers: &HeaderMap, body: &Bytes) -> bool {
@@ -388,14 +453,14 @@ fn is_quota(body: &Bytes) -> bool {
 
 fn announced_wait(headers: &HeaderMap) -> Option<Duration> {
     if let Some(seconds) = text(headers, "retry-after").and_then(|text| text.parse().ok()) {
-        return Some(Duration::from_secs(seconds));
+        return Some(LONGEST_WAIT.min(Duration::from_secs(seconds)));
     }
     if text(headers, "x-ratelimit-remaining") != Some("0") {
         return None;
     }
     let reset: u64 = text(headers, "x-ratelimit-reset")?.parse().ok()?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?.as_secs();
-    Some(Duration::from_secs(reset.saturating_sub(now) + 1))
+    Some(LONGEST_WAIT.min(Duration::from_secs(reset.saturating_sub(now).saturating_add(1))))
 }
 
 /// GitHub asks for at least a minute, and longer each time; a model's provider for less.

@@ -15,9 +15,10 @@ use crate::table::{Digest, Row, all_fields};
 pub(super) fn missing_secrets(
     pipeline: &Pipeline,
     store: &Store,
+    asker: Option<&str>,
     observer: &dyn Fn(Event),
 ) -> Result<Vec<String>, StoreError> {
-    let settled = settled(pipeline, store)?;
+    let settled = settled(pipeline, store, asker)?;
     let mut missing: BTreeMap<(&str, &str), Vec<String>> = BTreeMap::new();
     let mut without: BTreeMap<&str, &str> = BTreeMap::new();
     for (stage, settled) in pipeline.stages.iter().zip(settled) {
@@ -51,7 +52,11 @@ pub(super) fn missing_secrets(
 }
 
 /// For each stage, the artifact that it is known to have before anything runs.
-fn settled(pipeline: &Pipeline, store: &Store) -> Result<Vec<Option<Digest>>, StoreError> {
+fn settled(
+    pipeline: &Pipeline,
+    store: &Store,
+    asker: Option<&str>,
+) -> Result<Vec<Option<Digest>>, StoreError> {
     let mut known: Vec<Option<Digest>> = vec![None; pipeline.stages.len()];
     for at in pipeline.order.iter().copied() {
         let stage = &pipeline.stages[at];
@@ -70,7 +75,7 @@ fn settled(pipeline: &Pipeline, store: &Store) -> Result<Vec<Option<Digest>>, St
         }
         let inputs: Option<Vec<Digest>> = inputs.into_iter().collect();
         if let Some(inputs) = inputs {
-            let table = store.table(fingerprint(pipeline, stage, &inputs))?;
+            let table = store.table(fingerprint(pipeline, stage, &inputs), asker)?;
             known[at] = table.map(|table| table.artifact);
         }
     }

@@ -20,8 +20,8 @@ pub(super) struct RowsDone {
     pub rows_run: u64,
     pub rows_memo: u64,
     pub failed: Vec<Row>,
-    /// Some rows failed in a way that another run may mend without being told to.
-    pub passing: bool,
+    /// Some rows are as they are because of who asked.
+    pub by_asker: bool,
 }
 
 /// Tells what happens to each row.
@@ -82,7 +82,8 @@ pub(super) async fn run_rows(
         }
         (!stretch.prepared.is_empty()).then_some(stretch)
     });
-    let mut done = RowsDone { sink, rows_run: 0, rows_memo: 0, failed: Vec::new(), passing: false };
+    let mut done =
+        RowsDone { sink, rows_run: 0, rows_memo: 0, failed: Vec::new(), by_asker: false };
     let mut fatal: Option<StageError> = None;
     {
         let run = |stretch: Stretch| async {
@@ -136,7 +137,7 @@ fn prepare(
     match asked {
         Ok(None) => {}
         Err(error) => stretch.prepared.push(Prepared::Failed(row, error)),
-        Ok(Some((memo, ask))) => match world.store.memo(memo)? {
+        Ok(Some((memo, ask))) => match world.store.memo(memo, world.asker.as_deref())? {
             Some(rows) => stretch.prepared.push(Prepared::Known(rows)),
             None => {
                 stretch.prepared.push(Prepared::ToRun { memo });
@@ -175,6 +176,7 @@ fn settle(
         let (row, result) = match prepared {
             Prepared::Known(rows) => {
                 rows.iter().try_for_each(|row| done.sink.push(row))?;
+                done.by_asker |= rows.iter().any(is_by_asker);
                 done.rows_memo += 1;
                 watch.done(true);
                 continue;
@@ -187,7 +189,8 @@ fn settle(
                 };
                 let result = result.and_then(|rows| {
                     let rows = with_carried(work, &row, rows)?;
-                    world.store.put_memo(memo, &rows).map_err(StageError::from)?;
+                    let asker = world.asker.clone().filter(|_| rows.iter().any(is_by_asker));
+                    world.store.put_memo(memo, &rows, asker).map_err(StageError::from)?;
                     Ok(rows)
                 });
                 (row, result)
@@ -196,18 +199,23 @@ fn settle(
         match result {
             Ok(rows) => {
                 rows.iter().try_for_each(|row| done.sink.push(row))?;
+                done.by_asker |= rows.iter().any(is_by_asker);
                 done.rows_run += 1;
                 watch.done(false);
             }
             Err(RowError::Stage(error)) => fatal = Err(error),
             Err(error) => {
                 watch.failed(shown(work, &row), &error);
-                done.passing |= matches!(error, RowError::Passing(_));
                 done.failed.push(failed_row(work, &row, &error));
             }
         }
     }
     fatal
+}
+
+/// What is "not found" may be found with other credentials.
+fn is_by_asker(row: &Row) -> bool {
+    row.get("_outcome").is_some_and(|outcome| outcome["status"] == 404)
 }
 
 /// Key and kept fields first, then what the stage made. A field that it made wins over a kept one;

@@ -14,7 +14,7 @@ use super::fingerprint::{definition, explain, fingerprint};
 use super::known::{input_note, keep_rows, missing_secrets};
 use super::outputs::{Placed, place, place_failed};
 use super::rows::{RowWatch, RowsDone, run_rows};
-use crate::clients::{CallError, Cassette, Tally, Transport, Wait};
+use crate::clients::{CallError, Tally, Transport, Wait, credentials_in};
 use crate::pipeline::{InputRef, Pipeline, Stage};
 use crate::stages::{Input, RowError, Sink, StageError, Work, World};
 use crate::store::{Artifact, FileState, Lock, StageRecord, Store, StoreError, StoredTable};
@@ -32,8 +32,6 @@ pub struct RunOptions {
 pub enum RunError {
     #[error(transparent)]
     Store(#[from] StoreError),
-    #[error("{0}")]
-    Cassette(String),
     /// Keys that calls need are not set.
     #[error("{}", missing.join("\n"))]
     Secrets { missing: Vec<String> },
@@ -73,6 +71,7 @@ struct Run {
     pipeline: Arc<Pipeline>,
     store: Store,
     transport: Arc<Transport>,
+    asker: Option<String>,
     observer: Observer,
 }
 
@@ -88,23 +87,22 @@ pub async fn run(
     let _lock = Lock::take(&pipeline.cache())?;
     let store = Store::open(&pipeline.cache())?;
     let offline = options.offline || pipeline.profile.offline;
+    let token = pipeline.github_token.as_deref();
+    let asker = (!offline).then(|| credentials_in(token));
     if !offline {
-        let missing = missing_secrets(&pipeline, &store, &*observer)?;
+        let missing = missing_secrets(&pipeline, &store, asker.as_deref(), &*observer)?;
         if !missing.is_empty() {
             return Err(RunError::Secrets { missing });
         }
     }
-    let cassette = match &pipeline.profile.cassette {
-        None => None,
-        Some(path) => Some(Cassette::open(path).map_err(RunError::Cassette)?),
-    };
     let on_wait = {
         let observer = observer.clone();
         move |Wait { server, why, wait }| observer(Event::Waiting { server, why, wait })
     };
-    let transport = Arc::new(Transport::new(store.clone(), cassette, offline, on_wait)?);
+    let transport =
+        Arc::new(Transport::new(store.clone(), pipeline.cassette.clone(), offline, on_wait)?);
     begun(RunHandle { transport: transport.clone() });
-    let run = Arc::new(Run { pipeline, store, transport, observer });
+    let run = Arc::new(Run { pipeline, store, transport, asker, observer });
 
     let (senders, receivers): (Vec<_>, Vec<_>) =
         run.pipeline.stages.iter().map(|_| watch::channel(Left::Nothing)).unzip();
@@ -236,7 +234,7 @@ impl Run {
                 summary.reason = Some(why);
                 Left::NoTable
             }
-            Ok((inputs, whole)) => match self.bring(stage, inputs, whole, &tally).await {
+            Ok((inputs, whole)) => match self.bring(stage, inputs.clone(), whole, &tally).await {
                 Ok(made) => {
                     summary.state = made.state;
                     summary.rows = made.artifact.rows;
@@ -256,6 +254,9 @@ impl Run {
                 Err(error) => {
                     summary.state = StageState::Failed;
                     summary.reason = Some(error.to_string());
+                    if matches!(error, StageError::Store(StoreError::Damaged(_))) {
+                        self.forget_damaged(stage, &inputs).await;
+                    }
                     Left::NoTable
                 }
             },
@@ -281,7 +282,7 @@ impl Run {
         let digests: Vec<Digest> = inputs.iter().map(|input| input.artifact.digest()).collect();
         let print = fingerprint(pipeline, stage, &digests);
         let last = self.store.stage(&pipeline.profile.name, &stage.name)?;
-        let known = match self.store.table(print)? {
+        let known = match self.store.table(print, self.asker.as_deref())? {
             Some(table) => self.store.artifact(table.artifact)?,
             None => None,
         };
@@ -340,6 +341,7 @@ impl Run {
             tally: tally.clone(),
             store: self.store.clone(),
             project: self.pipeline.project.clone(),
+            asker: self.asker.clone(),
             scratch: scratch.path.clone(),
             note: {
                 let (observer, name) = (self.observer.clone(), stage.name.clone());
@@ -348,18 +350,18 @@ impl Run {
         };
         let columns = stage.compiled.columns.names();
         let sink = Sink::new(self.store.write_artifact(columns), stage.compiled.key.clone());
-        let (made, passing) = match (&stage.compiled.work, &inputs[..]) {
+        let (made, by_asker) = match (&stage.compiled.work, &inputs[..]) {
             (Work::Rows(work), [input]) => {
                 let watch = Watch { observer: &self.observer, stage: &stage.name };
                 let definition = definition(&self.pipeline, stage);
-                let RowsDone { sink, rows_run, rows_memo, failed, passing } =
+                let RowsDone { sink, rows_run, rows_memo, failed, by_asker } =
                     run_rows(work, definition, input, sink, &world, &watch).await?;
                 let state = match failed.is_empty() {
                     true => StageState::Ran,
                     false => StageState::Incomplete,
                 };
                 let artifact = sink.finish()?;
-                (Made { artifact, state, rows_run, rows_memo, failed }, passing)
+                (Made { artifact, state, rows_run, rows_memo, failed }, by_asker)
             }
             (Work::Rows(_), inputs) => {
                 let what = format!("a row stage has one input, not {}", inputs.len());
@@ -373,13 +375,28 @@ impl Run {
                 (Made { artifact, state, rows_run, rows_memo: 0, failed: Vec::new() }, false)
             }
         };
-        tracing::debug!(stage = stage.name, passing, "made");
         // A table that lacks rows stands for nothing: the next run takes its rows up again.
         if made.failed.is_empty() {
             let table = StoredTable { artifact: made.artifact.digest(), rows: made.artifact.rows };
-            self.store.put_table(print, table).await?;
+            let asker = self.asker.clone().filter(|_| by_asker);
+            self.store.put_table(print, table, asker).await?;
         }
         Ok(made)
+    }
+
+    /// Tables that cannot be read whole stand for nothing from now on: the next run makes them again.
+    async fn forget_damaged(&self, stage: &Stage, inputs: &[Input]) {
+        let profile = &self.pipeline.profile.name;
+        let own = self.store.stage(profile, &stage.name).ok().flatten();
+        let own = own.and_then(|record| record.artifact.parse().ok());
+        let own = own.and_then(|digest| self.store.artifact(digest).ok().flatten());
+        for artifact in inputs.iter().map(|input| &input.artifact).chain(&own) {
+            if self.store.rows(artifact).any(|row| row.is_err())
+                && let Err(error) = self.store.forget(artifact.digest()).await
+            {
+                tracing::warn!(%error, "a damaged table could not be forgotten");
+            }
+        }
     }
 
     fn failed_path(&self, stage: &Stage) -> String {

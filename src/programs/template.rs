@@ -7,6 +7,8 @@ use std::sync::Arc;
 
 use minijinja::value::Serde;
 use minijinja::{Environment, Error, UndefinedBehavior, Value, escape_formatter};
+use petgraph::algo::has_path_connecting;
+use petgraph::graphmap::DiGraphMap;
 use thiserror::Error;
 
 use crate::manifest::SourceText;
@@ -14,6 +16,9 @@ use crate::table::Row;
 
 /// Steps that one rendering may take: far more than any prompt needs, far less than for ever.
 const FUEL: u64 = 10_000_000;
+
+/// Conditions are parsed by recursion: a longer one could take more stack than there is.
+const LONGEST_CONDITION: usize = 4 << 10;
 
 /// A template, with all that it includes.
 pub struct Template {
@@ -47,6 +52,7 @@ impl Template {
         let mut sources = vec![source.clone()];
         let mut found: BTreeMap<String, Arc<SourceText>> = BTreeMap::new();
         let mut waiting = vec![source.clone()];
+        let mut edges: Vec<(String, String, Range<usize>)> = Vec::new();
         add(&mut environment, &name, &source)?;
         while let Some(from) = waiting.pop() {
             for (included, place) in includes(&from.text) {
@@ -62,6 +68,7 @@ impl Template {
                             .into(),
                     ));
                 };
+                edges.push((from.path.clone(), included.clone(), place.clone()));
                 if found.contains_key(&included) {
                     continue;
                 }
@@ -70,6 +77,21 @@ impl Template {
                 found.insert(included, text.clone());
                 sources.push(text.clone());
                 waiting.push(text);
+            }
+        }
+        let mut reads: DiGraphMap<&str, ()> = DiGraphMap::new();
+        for (from, to, place) in &edges {
+            // Files are read by the names that the templates give, shown by those of the user.
+            let to = found.get(to).map_or(to.as_str(), |source| source.path.as_str());
+            reads.add_edge(from, to, ());
+            if from == to || has_path_connecting(&reads, to, from, None) {
+                let source = sources.iter().find(|source| source.path == *from).cloned();
+                let place = source.map(|source| (source, place.clone()));
+                return Err(TemplateError {
+                    message: format!("`{from}` and `{to}` include each other without end"),
+                    at: None,
+                    place,
+                });
             }
         }
         let params = value(params);
@@ -128,6 +150,9 @@ impl Condition {
     /// Parses `text`; a fault comes with its place in it.
     pub fn parse(text: &str, params: &Row) -> Result<Condition, (String, Range<usize>)> {
         let environment = environment();
+        if text.len() > LONGEST_CONDITION {
+            return Err((format!("it is longer than {LONGEST_CONDITION} bytes"), 0..text.len()));
+        }
         environment.compile_expression(text).map_err(|error| {
             let range = error.range().filter(|range| range.end <= text.len());
             (short(&error), range.unwrap_or(0..text.len()))
@@ -319,6 +344,8 @@ mod tests {
         let params = json!({"since": "2023"});
         let read = |name: &str| match name {
             "part.md" => Ok(SourceText::new("part.md", "[{{ title }}]")),
+            "round.md" => Ok(SourceText::new("round.md", "{% include 'p.md' %}")),
+            "p.md" => Ok(SourceText::new("p.md", "{% include 'round.md' %}")),
             _ => Err(format!("there is no file `{name}`")),
         };
         Template::parse(SourceText::new("p.md", text), params.as_object().unwrap(), read)
@@ -352,6 +379,7 @@ mod tests {
         assert!(parse("{% include 'part.md' if body else 'none.md' %}").is_err());
         assert!(parse("{# {% include 'none.md' %} #}{% include 'part.md' -%}").is_ok());
         assert!(parse("{% include 'none.md' %}").is_err());
+        assert!(parse("{% include 'round.md' %}").err().unwrap().message.contains("without end"));
     }
 
     #[test]

@@ -321,8 +321,13 @@ impl Stage {
                 }
                 told
             };
-            let (told, said) = tokio::join!(talk, listen);
-            (told, said, child.wait().await)
+            let ended = async {
+                let status = child.wait().await;
+                // What it left behind may hold its output open for ever.
+                group.end();
+                status
+            };
+            tokio::join!(talk, listen, ended)
         };
         let (told, said, status) = tokio::select! {
             done = whole => done,

@@ -290,11 +290,16 @@ impl RowStage for Stage {
                 vec![self.client.get(&render(address, row)?)]
             }
             Question::Diff(address) => vec![self.client.diff(&render(address, row)?)],
-            Question::Lists(lists) => lists
-                .iter()
-                .filter_map(|(_, address)| optional(address, row).transpose())
-                .map(|path| path.map(|path| self.client.get(&path)))
-                .collect::<Result<_, _>>()?,
+            Question::Lists(lists) => {
+                let mut ask = Ask::default();
+                for (name, address) in lists {
+                    if let Some(path) = optional(address, row)? {
+                        ask.requests.push(self.client.get(&path));
+                        ask.text.push_str(&format!("{name}\n"));
+                    }
+                }
+                return Ok(ask);
+            }
             Question::Graphql { query, .. } => {
                 vec![self.client.query(query, &variables(query, row)?)]
             }

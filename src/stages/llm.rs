@@ -66,6 +66,16 @@ enum Answers {
     Text,
 }
 
+impl Answers {
+    fn as_str(self) -> &'static str {
+        match self {
+            Answers::JsonSchema => "json_schema",
+            Answers::JsonObject => "json_object",
+            Answers::Text => "text",
+        }
+    }
+}
+
 struct Stage {
     chat: Chat,
     model: ModelSection,
@@ -188,6 +198,17 @@ fn model(cx: &mut Compile<'_>, name: &Spanned<String>) -> Option<(ModelSection, 
         cx.fail(name.span(), format!("there is no model `{}`", name.get_ref()), Some(help));
         return None;
     };
+    let price = model.price.iter();
+    let price = price.flat_map(|price| [Some(price.input), Some(price.output), price.cached_input]);
+    let numbers = price.flatten().chain(model.temperature).chain(model.top_p);
+    for number in numbers {
+        if !number.is_finite() || number < 0.0 {
+            let message = format!("model `{}` has the number {number}", name.get_ref());
+            let help = "prices and temperatures are 0 or more";
+            cx.fail(name.span(), message, Some(help.into()));
+            return None;
+        }
+    }
     // One that cannot be used was told, and replaced, when the manifest was read.
     let base_url = model.base_url.resolve().ok()?.trim_end_matches('/').to_owned();
     let chat = Chat {
@@ -205,6 +226,7 @@ fn model(cx: &mut Compile<'_>, name: &Spanned<String>) -> Option<(ModelSection, 
             tokens: 0,
         },
         max_tokens: model.max_completion_tokens.or(model.max_tokens),
+        pool: model.model.clone(),
     };
     Some((model.clone(), chat))
 }
@@ -236,12 +258,18 @@ impl RowStage for Stage {
         if let Some(check) = &self.check {
             components.add("check", &check.text);
         }
+        components.add("answers", self.answers.as_str());
         components.add("repairs", &self.repairs.to_string());
     }
 
     fn ask(&self, row: &Row) -> Result<Ask, RowError> {
         let body = self.body(row)?;
-        Ok(Ask { requests: vec![self.chat.request(&body)], text: String::new() })
+        // A check sees the whole row, so the whole row decides.
+        let text = match &self.check {
+            Some(_) => serde_json::to_string(row).expect("rows always serialize"),
+            None => String::new(),
+        };
+        Ok(Ask { requests: vec![self.chat.request(&body)], text })
     }
 
     fn concurrency(&self) -> usize {

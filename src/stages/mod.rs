@@ -164,6 +164,8 @@ pub struct World {
     pub tally: Arc<Tally>,
     pub store: Store,
     pub project: Project,
+    /// Who asks GitHub, for results that depend on it; `None` where nobody is asked.
+    pub asker: Option<String>,
     /// An empty folder of its own, removed when the stage ends.
     pub scratch: PathBuf,
     /// For what is worth saying but stops nothing.
@@ -191,7 +193,7 @@ impl From<CallError> for RowError {
     fn from(error: CallError) -> RowError {
         match error {
             error if error.stops_the_stage() => RowError::Stage(StageError::Call(error)),
-            CallError::Refused { .. } => RowError::Answer(error.to_string()),
+            CallError::Refused { .. } => RowError::Row(error.to_string()),
             error => RowError::Passing(error.to_string()),
         }
     }

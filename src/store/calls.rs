@@ -119,6 +119,11 @@ impl Store {
             .await
     }
 
+    /// Whether any call is stored.
+    pub fn has_calls(&self) -> Result<bool, StoreError> {
+        self.inner.readers.read(|connection| connection.prepare("SELECT 1 FROM calls")?.exists([]))
+    }
+
     /// Every stored call, in the order of method, address and body, so that a recording of the same
     /// calls is the same bytes.
     pub fn each_call(

@@ -32,10 +32,12 @@ CREATE TABLE IF NOT EXISTS calls (
 );
 CREATE TABLE IF NOT EXISTS memo (
   key BLOB PRIMARY KEY,       -- stage definition, requests, row key, kept fields
-  rows BLOB NOT NULL          -- the rows made, JSON array, zstd
+  rows BLOB NOT NULL,         -- the rows made, JSON array, zstd
+  credentials TEXT            -- where they depend on who asked: who it was
 );
 CREATE TABLE IF NOT EXISTS fingerprints (
-  fingerprint BLOB PRIMARY KEY, artifact BLOB NOT NULL, rows INTEGER NOT NULL
+  fingerprint BLOB PRIMARY KEY, artifact BLOB NOT NULL, rows INTEGER NOT NULL,
+  credentials TEXT            -- where the table depends on who asked: who it was
 );
 CREATE TABLE IF NOT EXISTS stages (
   profile TEXT NOT NULL, name TEXT NOT NULL, record TEXT NOT NULL,

@@ -27,12 +27,16 @@ pub struct StageRecord {
 }
 
 impl Store {
-    /// The rows that were made for `key` before. A damaged entry counts as absent.
-    pub fn memo(&self, key: Digest) -> Result<Option<Vec<Row>>, StoreError> {
+    /// The rows that were made for `key` before, where they do not depend on who asked or `asker`
+    /// asked (`None`: whoever it was). A damaged entry counts as absent.
+    pub fn memo(&self, key: Digest, asker: Option<&str>) -> Result<Option<Vec<Row>>, StoreError> {
         let found: Option<Vec<u8>> = self.inner.readers.read(|connection| {
             connection
-                .prepare_cached("SELECT rows FROM memo WHERE key = ?1")?
-                .query_row([&key.0[..]], |row| row.get(0))
+                .prepare_cached(
+                    "SELECT rows FROM memo WHERE key = ?1
+                     AND (credentials IS NULL OR ?2 IS NULL OR credentials = ?2)",
+                )?
+                .query_row(params![&key.0[..], asker], |row| row.get(0))
                 .optional()
         })?;
         let read = |bytes: Vec<u8>| -> Option<Vec<Row>> {
@@ -43,13 +47,18 @@ impl Store {
 
     /// Remembers the rows made for `key`; does not wait for the commit, as they can be made again
     /// from the calls they stand on.
-    pub fn put_memo(&self, key: Digest, rows: &[Row]) -> Result<(), StoreError> {
+    pub fn put_memo(
+        &self,
+        key: Digest,
+        rows: &[Row],
+        asker: Option<String>,
+    ) -> Result<(), StoreError> {
         let bytes = compress(&serde_json::to_vec(rows).expect("rows always serialize"))?;
         self.inner.writer.write(
             move |transaction| {
                 transaction
-                    .prepare_cached("INSERT OR REPLACE INTO memo (key, rows) VALUES (?1, ?2)")?
-                    .execute(params![&key.0[..], bytes])
+                    .prepare_cached("INSERT OR REPLACE INTO memo VALUES (?1, ?2, ?3)")?
+                    .execute(params![&key.0[..], bytes, asker])
                     .map(drop)
             },
             |result| {
@@ -61,12 +70,20 @@ impl Store {
         Ok(())
     }
 
-    /// The table that `fingerprint` stands for.
-    pub fn table(&self, fingerprint: Digest) -> Result<Option<StoredTable>, StoreError> {
+    /// The table that `fingerprint` stands for, where it does not depend on who asked or `asker`
+    /// asked (`None`: whoever it was).
+    pub fn table(
+        &self,
+        fingerprint: Digest,
+        asker: Option<&str>,
+    ) -> Result<Option<StoredTable>, StoreError> {
         let found: Option<(Vec<u8>, i64)> = self.inner.readers.read(|connection| {
             connection
-                .prepare_cached("SELECT artifact, rows FROM fingerprints WHERE fingerprint = ?1")?
-                .query_row([&fingerprint.0[..]], |row| Ok((row.get(0)?, row.get(1)?)))
+                .prepare_cached(
+                    "SELECT artifact, rows FROM fingerprints WHERE fingerprint = ?1
+                     AND (credentials IS NULL OR ?2 IS NULL OR credentials = ?2)",
+                )?
+                .query_row(params![&fingerprint.0[..], asker], |row| Ok((row.get(0)?, row.get(1)?)))
                 .optional()
         })?;
         Ok(found.and_then(|(artifact, rows)| {
@@ -78,13 +95,31 @@ impl Store {
         &self,
         fingerprint: Digest,
         table: StoredTable,
+        asker: Option<String>,
     ) -> Result<(), StoreError> {
         self.inner
             .writer
             .commit(move |transaction| {
                 transaction
-                    .prepare_cached("INSERT OR REPLACE INTO fingerprints VALUES (?1, ?2, ?3)")?
-                    .execute(params![&fingerprint.0[..], &table.artifact.0[..], table.rows as i64])
+                    .prepare_cached("INSERT OR REPLACE INTO fingerprints VALUES (?1, ?2, ?3, ?4)")?
+                    .execute(params![
+                        &fingerprint.0[..],
+                        &table.artifact.0[..],
+                        table.rows as i64,
+                        asker
+                    ])
+                    .map(drop)
+            })
+            .await
+    }
+
+    /// No fingerprint stands for `artifact` any more, so that it is made again.
+    pub async fn forget(&self, artifact: Digest) -> Result<(), StoreError> {
+        self.inner
+            .writer
+            .commit(move |transaction| {
+                transaction
+                    .execute("DELETE FROM fingerprints WHERE artifact = ?1", [&artifact.0[..]])
                     .map(drop)
             })
             .await

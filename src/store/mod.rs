@@ -24,7 +24,7 @@ use database::{Readers, Writer};
 /// A store that cannot be opened, read or written.
 #[derive(Debug, Error)]
 pub enum StoreError {
-    #[error("the store {path}: {what}")]
+    #[error("{path}: {what}")]
     At { path: PathBuf, what: String },
     #[error("the store's database: {0}")]
     Database(#[from] rusqlite::Error),
