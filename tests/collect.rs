@@ -318,3 +318,16 @@ outputs = ["data/two.json"]
     let offline = space.run(&["--offline"]).expect(0);
     assert_eq!(offline.states(), ["items up_to_date", "one up_to_date", "two up_to_date"]);
 }
+
+#[test]
+fn a_limit_that_is_reached_is_waited_for() {
+    let limit = ["--github-limit", "4", "--github-window", "2"];
+    let simulator = Simulator::start(
+        &[&["--repos", "2", "--items", "250", "--seed", "7"][..], &limit].concat(),
+    );
+    let space = space(&simulator, "");
+    let ran = space.run(&[]).expect(0);
+    assert_eq!(ran.stage("items")["rows"], 500);
+    assert!(ran.stderr.contains("rate limit exceeded"), "{}", ran.stderr);
+    assert_eq!(simulator.get("/_stats")["by_status"]["200"], 6);
+}

@@ -2,6 +2,7 @@
 
 use crate::ask::{self, Answer, Ask};
 use crate::faults::Faults;
+use crate::limit::Limit;
 use crate::models::Models;
 use crate::stats::Stats;
 use crate::world::World;
@@ -26,6 +27,7 @@ pub struct Server {
     pub latency: Duration,
     pub stats: Stats,
     pub faults: Faults,
+    pub limit: Limit,
 }
 
 impl Server {
@@ -92,7 +94,8 @@ impl Server {
         if ask.path.starts_with("/v1/") {
             self.models.answer(ask)
         } else if ask.path.starts_with("/github/") {
-            github::answer(&self.world.read().unwrap_or_else(PoisonError::into_inner), ask)
+            let world = self.world.read().unwrap_or_else(PoisonError::into_inner);
+            github::answer(&world, &self.limit, ask)
         } else {
             github::not_found()
         }

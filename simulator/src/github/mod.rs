@@ -7,6 +7,7 @@ mod rest;
 mod search;
 
 use crate::ask::{Answer, Ask};
+use crate::limit::Limit;
 use crate::world::{Found, Repo, World};
 use serde_json::json;
 
@@ -40,31 +41,36 @@ pub fn template(path: &str) -> &'static str {
     }
 }
 
-pub fn answer(world: &World, ask: &Ask) -> Answer {
+pub fn answer(world: &World, limit: &Limit, ask: &Ask) -> Answer {
     let path = ask.path.strip_prefix("/github").unwrap_or(&ask.path);
     let api = format!("{}/github", ask.base);
     let parts: Vec<&str> = path.split('/').skip(1).collect();
-    let (resource, answer) = match (ask.method.as_str(), parts.as_slice()) {
-        ("POST", ["graphql"]) => ("graphql", graphql::answer(world, ask)),
-        ("GET", ["search", "issues"]) => ("search", search::answer(world, ask, &api)),
-        ("GET", ["rate_limit"]) => ("core", rate_limit()),
-        ("GET", ["user"]) => ("core", rest::user(&api)),
-        ("GET", ["repos", owner, name, rest @ ..]) => {
-            let answer = match world.find(&format!("{owner}/{name}")) {
-                Found::Here(repo) => rest::answer(world, repo, rest, ask, &api),
-                Found::Moved(repo) => moved(repo, rest, ask, &api),
-                Found::Nowhere => not_found(),
-            };
-            ("core", answer)
-        }
-        ("GET", ["repositories", id, rest @ ..]) => {
-            let repo = id.parse().ok().and_then(|id| world.by_id(id));
-            let answer = repo.map(|repo| rest::answer(world, repo, rest, ask, &api));
-            ("core", answer.unwrap_or_else(not_found))
-        }
-        _ => ("core", not_found()),
+    let answer = match (ask.method.as_str(), parts.as_slice()) {
+        // What is left may be asked at any time.
+        ("GET", ["rate_limit"]) => limit.tell(),
+        ("POST", ["graphql"]) => limit.apply("graphql", || graphql::answer(world, ask)),
+        ("GET", ["search", "issues"]) => limit.apply("search", || search::answer(world, ask, &api)),
+        ("GET", parts) => limit.apply("core", || core(world, parts, ask, &api)),
+        _ => not_found(),
     };
-    finish(answer, resource, ask)
+    finish(answer, ask)
+}
+
+fn core(world: &World, parts: &[&str], ask: &Ask, api: &str) -> Answer {
+    match parts {
+        ["user"] => rest::user(api),
+        ["repos", owner, name, rest @ ..] => match world.find(&format!("{owner}/{name}")) {
+            Found::Here(repo) => rest::answer(world, repo, rest, ask, api),
+            Found::Moved(repo) => moved(repo, rest, ask, api),
+            Found::Nowhere => not_found(),
+        },
+        ["repositories", id, rest @ ..] => {
+            let repo = id.parse().ok().and_then(|id| world.by_id(id));
+            let answer = repo.map(|repo| rest::answer(world, repo, rest, ask, api));
+            answer.unwrap_or_else(not_found)
+        }
+        _ => not_found(),
+    }
 }
 
 pub fn not_found() -> Answer {
@@ -91,20 +97,8 @@ fn moved(repo: &Repo, rest: &[&str], ask: &Ask, api: &str) -> Answer {
     Answer::value(301, &body).with("location", url)
 }
 
-/// No limit is ever enforced or announced as spent; the reset never comes, so that the same
-/// request gets the same bytes.
-const LIMIT: &str = "5000";
-const REMAINING: &str = "4999";
-const RESET: &str = "4102444800";
-
-fn rate_limit() -> Answer {
-    let one = json!({"limit": 5000, "used": 1, "remaining": 4999, "reset": 4_102_444_800_u64});
-    let resources = json!({"core": one, "search": one, "graphql": one});
-    Answer::value(200, &json!({"resources": resources, "rate": one}))
-}
-
 /// Adds the headers that every answer of GitHub carries, and answers a matching ETag with 304.
-fn finish(mut answer: Answer, resource: &str, ask: &Ask) -> Answer {
+fn finish(mut answer: Answer, ask: &Ask) -> Answer {
     let tag = blake3::hash(&answer.body).to_hex();
     if answer.status == 200 && ask.method == "GET" {
         let etag = format!("\"{tag}\"");
@@ -119,11 +113,6 @@ fn finish(mut answer: Answer, resource: &str, ask: &Ask) -> Answer {
             answer.with("etag", etag).with("cache-control", "private, max-age=60, s-maxage=60");
     }
     answer
-        .with("x-ratelimit-limit", LIMIT)
-        .with("x-ratelimit-remaining", REMAINING)
-        .with("x-ratelimit-used", "1")
-        .with("x-ratelimit-reset", RESET)
-        .with("x-ratelimit-resource", resource)
         .with("x-github-media-type", "github.v3; format=json")
         .with("x-github-request-id", format!("SIM:{}", tag[..24].to_uppercase()))
 }
