@@ -185,3 +185,10 @@ fn the_recording_is_up_to_date() {
         "samples/cassette.jsonl is out of date: run samples/record.sh"
     );
 }
+
+#[test]
+fn the_picture_is_up_to_date() {
+    let drawn = study().flow(&["graph", "--format", "svg"]).expect(0).stdout;
+    let picture = std::fs::read_to_string(repository().join("docs/graph.svg")).unwrap();
+    assert!(drawn == picture, "run `flow graph --format svg > docs/graph.svg`");
+}
