@@ -211,9 +211,9 @@ impl Stage {
         components.add("mode", if self.mode == Mode::Rows { "rows" } else { "table" });
         components.add("rows are told apart by", &self.key.join(","));
         for name in &self.env {
-            // A value may be a secret: only its digest is known further on.
+            // A value may be a secret: only enough of its digest goes on to tell that it changed.
             let value = std::env::var_os(name);
-            let digest = value.map(|value| Digest::of(value.as_encoded_bytes()).hex());
+            let digest = value.map(|value| Digest::of(value.as_encoded_bytes()).short());
             components.add(&format!("env {name}"), digest.as_deref().unwrap_or("not set"));
         }
         for (name, digest) in &self.files {
