@@ -57,6 +57,8 @@ pub struct Stage {
     pub inputs: Vec<InputRef>,
     /// Paths relative to the project folder, under the profile's data folder.
     pub outputs: Vec<String>,
+    /// Where its failed rows are told, while there are any.
+    pub failed_file: String,
     pub compiled: Compiled,
 }
 
@@ -116,11 +118,6 @@ impl Pipeline {
     /// The folder of the store.
     pub fn cache(&self) -> PathBuf {
         self.project.root.join("cache")
-    }
-
-    /// The folder that stands for `data/`.
-    pub fn data(&self) -> &str {
-        self.profile.data.as_deref().unwrap_or("data")
     }
 }
 
@@ -191,6 +188,7 @@ fn build(manifest: &Manifest<'_>, problems: &mut Problems) -> Option<Pipeline> {
             kind: stages::kind(decl.common.kind.get_ref())?,
             inputs: inputs[at].iter().filter_map(|input| input.found.clone()).collect(),
             outputs: outputs[at].clone(),
+            failed_file: failed_file(manifest, decl, &outputs[at]),
             compiled: done?,
         });
     }
@@ -424,6 +422,15 @@ fn outputs(manifest: &Manifest<'_>, problems: &mut Problems) -> Vec<Vec<String>>
     all
 }
 
+/// Where a stage tells of its failed rows: beside its first output, or under its own name.
+fn failed_file(manifest: &Manifest<'_>, decl: &StageDecl<'_>, outputs: &[String]) -> String {
+    let data = manifest.profile.data.as_deref().unwrap_or("data").trim_end_matches('/');
+    match outputs.first() {
+        Some(output) => format!("{output}.failed.jsonl"),
+        None => format!("{data}/{}.failed.jsonl", decl.name),
+    }
+}
+
 /// No file is written twice, and none is written that is read.
 fn check_outputs(
     manifest: &Manifest<'_>,
@@ -452,17 +459,19 @@ fn check_outputs(
         read.insert(plain(&path), format!("`{path}` is the profile's cassette"));
     }
     let mut written: HashMap<PathBuf, &str> = HashMap::new();
+    // Beside its first output a stage tells of its failed rows, or takes that file away. All of these
+    // names are taken before any output is held against them.
     for (decl, paths) in manifest.stages.iter().zip(outputs) {
-        // Beside its first output a stage tells of its failed rows, or takes that file away.
-        if let (Some(output), Some(path)) = (decl.common.outputs.first(), paths.first()) {
-            let failed = format!("{path}.failed.jsonl");
-            if let Some(why) = read.get(&plain(&failed)) {
-                let message = format!("stage `{}` keeps its failed rows there: {why}", decl.name);
-                let problem = Problem::new(message).at(&manifest.source, output.span());
-                problems.add(problem.help("read a copy of it, by another name"));
-            }
-            written.insert(plain(&failed), &decl.name);
+        let failed = plain(&failed_file(manifest, decl, paths));
+        if let Some(why) = read.get(&failed) {
+            let span = decl.common.outputs.first().map_or(decl.span.clone(), Spanned::span);
+            let message = format!("stage `{}` keeps its failed rows there: {why}", decl.name);
+            let problem = Problem::new(message).at(&manifest.source, span);
+            problems.add(problem.help("read a copy of it, by another name"));
         }
+        written.insert(failed, &decl.name);
+    }
+    for (decl, paths) in manifest.stages.iter().zip(outputs) {
         for (output, path) in decl.common.outputs.iter().zip(paths) {
             let mut wrong = |message: String, help: &str| {
                 let problem = Problem::new(message).at(&manifest.source, output.span());

@@ -1100,3 +1100,30 @@ fn the_schema_for_editors_takes_what_is_right_and_nothing_else() {
         assert!(!faults(&wrong).is_empty(), "{wrong}");
     }
 }
+
+#[test]
+fn the_file_of_failed_rows_belongs_to_its_stage() {
+    let space = space();
+    let wrong = |text: &str, says: &[&str]| wrong_in(&space, "pipeline.toml", text, says);
+    space.write("data/a.json.failed.jsonl", "{\"repo\": \"a/b\"}\n");
+    let get = GET.replace("\"repos\"", "\"data/a.json.failed.jsonl\"");
+    let text = stage(&format!("{get}outputs = [<<\"data/a.json\">>]"));
+    wrong(&text, &["stage `s` keeps its failed rows there", "by another name"]);
+    let kept = space.read("data/a.json.failed.jsonl");
+    assert_eq!(kept, "{\"repo\": \"a/b\"}\n", "nothing was touched");
+    // Whichever of the two stages comes first.
+    let owner = format!("[stages.owner]\n{GET}outputs = [\"data/b.json\"]\n");
+    let other = format!("[stages.other]\n{GET}outputs = [<<\"data/b.json.failed.jsonl\">>]\n");
+    let says = "both `owner` and `other` write `data/b.json.failed.jsonl`";
+    wrong(&format!("{HEAD}{owner}{other}"), &[says]);
+    wrong(&format!("{HEAD}{other}{owner}"), &[says]);
+}
+
+#[test]
+fn an_output_is_no_folder_of_another() {
+    let first = format!("[stages.first]\n{GET}outputs = [\"data/a.json\"]\n");
+    let below = format!("[stages.below]\n{GET}outputs = [<<\"data/a.json/b.json\">>]\n");
+    let says = "`data/a.json/b.json` cannot stand below `data/a.json`, a file of `first`";
+    wrong(&format!("{HEAD}{first}{below}"), &[says]);
+    wrong(&format!("{HEAD}{below}{first}"), &[says]);
+}

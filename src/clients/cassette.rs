@@ -67,10 +67,6 @@ impl Cassette {
         Ok(Cassette { file: reader.into_inner(), places })
     }
 
-    pub fn has(&self, key: CallKey) -> bool {
-        self.places.contains_key(&key)
-    }
-
     pub fn get(&self, key: CallKey) -> Option<CallRecord> {
         let &(offset, length) = self.places.get(&key)?;
         let mut text = vec![0; length];

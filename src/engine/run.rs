@@ -242,7 +242,7 @@ impl Run {
                     summary.rows_memo = made.rows_memo;
                     summary.failed_rows = made.failed.len() as u64;
                     if let Some(first) = made.failed.first() {
-                        summary.failed_file = Some(self.failed_path(stage));
+                        summary.failed_file = Some(stage.failed_file.clone());
                         let reason = first["_failed"]["reason"].as_str();
                         summary.reason = reason.map(str::to_owned);
                     } else if made.state == StageState::Incomplete {
@@ -310,7 +310,7 @@ impl Run {
             };
             self.note(stage, text);
         }
-        place_failed(&pipeline.project.root, &self.failed_path(stage), &made.failed)?;
+        place_failed(&pipeline.project.root, &stage.failed_file, &made.failed)?;
         let record = StageRecord {
             fingerprint: print.hex(),
             artifact: made.artifact.digest().hex(),
@@ -396,13 +396,6 @@ impl Run {
             {
                 tracing::warn!(%error, "a damaged table could not be forgotten");
             }
-        }
-    }
-
-    fn failed_path(&self, stage: &Stage) -> String {
-        match stage.outputs.first() {
-            Some(output) => format!("{output}.failed.jsonl"),
-            None => format!("{}/{}.failed.jsonl", self.pipeline.data(), stage.name),
         }
     }
 

@@ -79,13 +79,6 @@ impl Store {
         Ok(Some(record))
     }
 
-    /// Whether there is an answer for `key`, without reading it.
-    pub fn has_call(&self, key: CallKey) -> Result<bool, StoreError> {
-        self.inner.readers.read(|connection| {
-            connection.prepare_cached("SELECT 1 FROM calls WHERE key = ?1")?.exists([&key.0.0[..]])
-        })
-    }
-
     /// Stores an answer; returns once it is committed.
     pub async fn put_call(&self, key: CallKey, record: &CallRecord) -> Result<(), StoreError> {
         let record = record.clone();
