@@ -26,6 +26,8 @@ pub enum Exit {
     Incomplete = 1,
     /// The manifest, a file that it names, or the command line is wrong.
     Wrong = 2,
+    /// A budget was reached: so many calls, so much money.
+    OverBudget = 3,
     /// A fault of ours.
     Fault = 70,
     /// Ended by Ctrl-C.

@@ -38,6 +38,9 @@ impl Progress {
 
     pub fn see(&self, event: Event) {
         match event {
+            Event::WaitingForRun { holder } => {
+                self.line(&format!("waiting for another run to end (process {holder})"));
+            }
             Event::StageStarted { stage, rows } => {
                 tracing::info!(stage, rows, "started");
                 self.start(stage, rows);

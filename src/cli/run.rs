@@ -8,24 +8,112 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::progress::Progress;
 use super::style::{BOLD, DIM, GREEN, RED, Style, YELLOW, count, grouped};
 use super::{Exit, Shared};
-use crate::engine::{RunError, RunHandle, RunOptions, StageState, StageSummary, Summary, run};
+use crate::clients::Limits;
+use crate::engine::{
+    Choices, NoTarget, Refresh, RunError, RunHandle, RunOptions, StageState, StageSummary, Summary,
+    find, run, select,
+};
 use crate::manifest::clean;
 use crate::pipeline::Pipeline;
 
 #[derive(Args)]
 pub(super) struct Arguments {
+    /// Stages or outputs, with all that they need; `x+` also all that follows x
+    #[arg(value_name = "TARGET")]
+    targets: Vec<String>,
     /// Print what was done as one JSON object on stdout
     #[arg(long)]
     json: bool,
     /// Make no call: what is not recorded is an error that names it
-    #[arg(long)]
+    #[arg(long, conflicts_with = "refresh")]
     offline: bool,
+    /// Run only the targets (`+x` with what x needs, `x+` with what follows), on what the others last
+    /// made
+    #[arg(long, requires = "targets")]
+    only: bool,
+    /// Run the rows of the targets again, on recorded answers
+    #[arg(long)]
+    force: bool,
+    /// Ask again what these stages have asked, or all of them; what is unchanged changes nothing
+    #[arg(long, value_name = "STAGE,...|all", value_delimiter = ',')]
+    refresh: Vec<String>,
+    /// Ask again about rows whose answers were no good
+    #[arg(long)]
+    retry_failed: bool,
+    /// Wait for another run in the folder to end
+    #[arg(long)]
+    wait: bool,
+    /// A trial: the first N rows of each stage and list, outputs under `data/trial/`
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    limit: Option<u64>,
+    /// Go on where a stage fails (as it is without)
+    #[arg(long, conflicts_with = "fail_fast")]
+    keep_going: bool,
+    /// Stop at the first stage that is not complete
+    #[arg(long)]
+    fail_fast: bool,
+    /// Stop before more than this is spent
+    #[arg(long, value_name = "USD", value_parser = dollars)]
+    max_cost: Option<f64>,
+    /// Stop after so many calls
+    #[arg(long, value_name = "N")]
+    max_calls: Option<u64>,
+}
+
+fn dollars(text: &str) -> Result<f64, String> {
+    match text.trim_start_matches('$').parse::<f64>() {
+        Ok(dollars) if dollars.is_finite() && dollars >= 0.0 => Ok(dollars),
+        _ => Err("it is no amount of USD, such as 2.50".into()),
+    }
+}
+
+impl Arguments {
+    fn options(&self, pipeline: &Pipeline) -> Result<RunOptions, NoTarget> {
+        let chosen = select(pipeline, &self.targets, self.only)?;
+        let refresh = match &self.refresh[..] {
+            [] => Refresh::None,
+            [all] if all == "all" => Refresh::All,
+            names => {
+                let found: Result<_, _> = names.iter().map(|name| find(pipeline, name)).collect();
+                Refresh::Stages(found?)
+            }
+        };
+        let force = match self.force {
+            false => Vec::new(),
+            true => select(pipeline, &self.targets, true)?.into_iter().collect(),
+        };
+        let choices = Choices {
+            refresh,
+            force,
+            retry_failed: self.retry_failed,
+            limit: self.limit,
+            ..Choices::default()
+        };
+        // As it was typed, less the program.
+        let command = std::env::args().skip(1).collect::<Vec<_>>().join(" ");
+        Ok(RunOptions {
+            chosen,
+            choices,
+            offline: self.offline,
+            wait: self.wait,
+            fail_fast: self.fail_fast,
+            limits: Limits { calls: self.max_calls, cost: self.max_cost },
+            command,
+        })
+    }
 }
 
 pub(super) fn main(arguments: &Arguments, shared: &Shared, style: &Style) -> Exit {
     let pipeline = match shared.load(style) {
         Ok(pipeline) => Arc::new(pipeline),
         Err(exit) => return exit,
+    };
+    let options = match arguments.options(&pipeline) {
+        Ok(options) => options,
+        Err(error) => {
+            style.error(&error.to_string());
+            return Exit::Wrong;
+        }
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -34,7 +122,6 @@ pub(super) fn main(arguments: &Arguments, shared: &Shared, style: &Style) -> Exi
             return Exit::Fault;
         }
     };
-    let options = RunOptions { offline: arguments.offline };
     let progress = Progress::new(style);
     let watch = progress.clone();
     let result = runtime.block_on(run(
@@ -55,10 +142,11 @@ pub(super) fn main(arguments: &Arguments, shared: &Shared, style: &Style) -> Exi
         style.result(&format!("{text}\n"));
     }
     tell(&pipeline, &summary, style);
-    match (summary.interrupted, summary.is_complete()) {
-        (true, _) => Exit::Interrupted,
-        (false, true) => Exit::Done,
-        (false, false) => Exit::Incomplete,
+    match (summary.interrupted, summary.over_budget, summary.is_complete()) {
+        (true, ..) => Exit::Interrupted,
+        (false, true, _) => Exit::OverBudget,
+        (false, false, true) => Exit::Done,
+        (false, false, false) => Exit::Incomplete,
     }
 }
 
@@ -122,10 +210,14 @@ fn tell(pipeline: &Pipeline, summary: &Summary, style: &Style) {
             style.warn(&format!("  all of them: {file}"));
         }
     }
-    let ended = match (summary.interrupted, summary.is_complete()) {
-        (true, _) => style.paint("interrupted", YELLOW),
-        (false, true) => style.paint("up to date", GREEN),
-        (false, false) => style.paint("incomplete", RED),
+    if let Some(why) = &summary.stopped {
+        style.warn(&format!("stopped: {}", clean(why)));
+    }
+    let ended = match (summary.interrupted, &summary.stopped, summary.is_complete()) {
+        (true, ..) => style.paint("interrupted", YELLOW),
+        (false, Some(_), _) => style.paint("stopped", YELLOW),
+        (false, None, true) => style.paint("up to date", GREEN),
+        (false, None, false) => style.paint("incomplete", RED),
     };
     let mut line = format!(
         "{ended} in {:.1} s: {} made, {} answered from what is recorded",
@@ -144,7 +236,7 @@ fn tell(pipeline: &Pipeline, summary: &Summary, style: &Style) {
         line.push_str(&format!(", ${:.4}", summary.cost_usd));
     }
     style.say(&line);
-    if summary.interrupted {
+    if summary.interrupted || summary.stopped.is_some() {
         style.say("what was answered is stored; run again to go on");
     } else {
         where_to_look(pipeline, summary, style);

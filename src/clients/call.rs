@@ -8,7 +8,8 @@ use serde_json::Value;
 use thiserror::Error;
 
 use super::limiter::Pace;
-use crate::store::{CallKey, Source, StoreError};
+use crate::manifest::Price;
+use crate::store::{CallKey, Given, Source, StoreError};
 use crate::table::Hasher;
 
 /// Raised when the same request would get another key.
@@ -69,6 +70,8 @@ pub struct Request {
     pub timeout: Duration,
     pub attempts: u32,
     pub pace: Pace,
+    /// What the tokens of its answer cost.
+    pub price: Option<Price>,
 }
 
 impl Request {
@@ -116,6 +119,7 @@ pub struct Answer {
     pub headers: BTreeMap<String, String>,
     pub body: Bytes,
     pub source: Source,
+    pub given: Given,
     /// It was there already; nothing was sent.
     pub cached: bool,
 }
@@ -153,8 +157,9 @@ pub enum CallError {
     /// An answer that the protocol does not allow.
     #[error("{0}")]
     Protocol(String),
-    #[error("interrupted")]
-    Interrupted,
+    /// The run stops: no call may leave any more.
+    #[error("{0}")]
+    Stopped(Stop),
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -166,8 +171,37 @@ impl CallError {
             self,
             CallError::Denied { .. }
                 | CallError::NoSecret(_)
-                | CallError::Interrupted
+                | CallError::Stopped(_)
                 | CallError::Store(_)
         )
+    }
+}
+
+/// Why a run stops before it is done.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Stop {
+    /// Ctrl-C.
+    Interrupted,
+    /// As many calls were made as may be.
+    Calls(u64),
+    /// The next call could take the cost, in USD, beyond what may be spent.
+    Cost(f64),
+    /// A stage failed, and the run was told to stop then.
+    Failed(String),
+}
+
+impl std::fmt::Display for Stop {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Stop::Interrupted => f.write_str("interrupted"),
+            Stop::Calls(1) => f.write_str("1 call was made, as many as may be"),
+            Stop::Calls(most) => write!(f, "{most} calls were made, as many as may be"),
+            Stop::Cost(most) => {
+                write!(f, "the next call could cost more than the ${most} that may be spent")
+            }
+            Stop::Failed(stage) => {
+                write!(f, "stage `{stage}` failed, and the run stops at the first failure")
+            }
+        }
     }
 }

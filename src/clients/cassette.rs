@@ -9,7 +9,7 @@ use std::path::Path;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::store::{CallKey, CallRecord, Source, Store, StoreError, write_aside};
+use crate::store::{CallKey, CallRecord, Given, Source, Store, StoreError, write_aside};
 use crate::table::Digest;
 
 /// A recorded call, as it stands in the file. Bodies are texts; one that is no UTF-8 is written in
@@ -67,6 +67,10 @@ impl Cassette {
         Ok(Cassette { file: reader.into_inner(), places })
     }
 
+    pub fn has(&self, key: CallKey) -> bool {
+        self.places.contains_key(&key)
+    }
+
     pub fn get(&self, key: CallKey) -> Option<CallRecord> {
         let &(offset, length) = self.places.get(&key)?;
         let mut text = vec![0; length];
@@ -85,6 +89,7 @@ impl Cassette {
             headers: line.headers,
             body,
             source: Source(line.source),
+            given: Given::default(),
         })
     }
 }

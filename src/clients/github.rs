@@ -1,16 +1,17 @@
 //! GitHub: REST requests, lists by their `Link`, diffs, and GraphQL in batches.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::asking::Asking;
 use super::call::{Answer, CallError, Method, Request, Service};
 use super::graphql::{Query, combine};
 use super::limiter::Pace;
-use super::transport::{Tally, Transport, noted_credentials};
-use crate::store::{CallKey, CallRecord, Source};
+use super::transport::{Transport, noted_credentials};
+use crate::store::{CallKey, CallRecord, Keep, Source};
 use crate::table::Row;
 
 const JSON: &str = "application/vnd.github+json";
@@ -35,6 +36,13 @@ pub struct Page {
     /// A status that says there is no such list (404, 410, 451).
     pub outcome: Option<u16>,
     next: Option<String>,
+}
+
+/// Whether a list is walked on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Walk {
+    On,
+    Enough,
 }
 
 impl Github {
@@ -75,6 +83,7 @@ impl Github {
             timeout: self.timeout,
             attempts: self.attempts,
             pace: self.pace,
+            price: None,
         }
     }
 
@@ -88,19 +97,17 @@ impl Github {
     /// Walks a list page by page, following `Link`; `each` sees every page in order.
     pub async fn list(
         &self,
-        transport: &Transport,
+        asking: &Asking,
         first: &Request,
-        tally: &Tally,
-        mut each: impl FnMut(Page) -> Result<(), CallError>,
+        mut each: impl FnMut(Page) -> Result<Walk, CallError>,
     ) -> Result<(), CallError> {
         let mut seen = HashSet::from([first.url.clone()]);
         let mut request = first.clone();
         loop {
-            let answer = transport.call(&request, tally).await?;
+            let answer = asking.transport.call(&request, asking).await?;
             let mut page = self.page(&answer)?;
             let next = page.next.take();
-            each(page)?;
-            let Some(next) = next else { return Ok(()) };
+            let (Walk::On, Some(next)) = (each(page)?, next) else { return Ok(()) };
             if !same_server(&next, &self.base_url) {
                 return Err(CallError::Protocol(format!(
                     "the list leads to another server: {next}"
@@ -111,6 +118,24 @@ impl Github {
             }
             request.url = next;
         }
+    }
+
+    /// The requests that a walk of the list would make, as far as its recorded pages tell; `false`
+    /// where there may be more.
+    pub fn foresee(&self, transport: &Transport, first: &Request) -> (Vec<Request>, bool) {
+        let mut pages = vec![first.clone()];
+        let mut seen = HashSet::from([first.url.clone()]);
+        while let Some(last) = pages.last() {
+            let Ok(Some(answer)) = transport.recorded(last) else { return (pages, false) };
+            let Ok(Page { next: Some(next), .. }) = self.page(&answer) else { break };
+            if !seen.insert(next.clone()) {
+                break;
+            }
+            let mut request = first.clone();
+            request.url = next;
+            pages.push(request);
+        }
+        (pages, true)
     }
 
     fn page(&self, answer: &Answer) -> Result<Page, CallError> {
@@ -133,11 +158,11 @@ impl Github {
     /// row's own request; what goes over the wire together is in no key.
     pub async fn batch(
         &self,
-        transport: &Transport,
+        asking: &Asking,
         query: &Query,
         rows: &[Row],
-        tally: &Tally,
     ) -> Vec<Result<Answer, CallError>> {
+        let transport = &asking.transport;
         let requests: Vec<Request> = rows.iter().map(|row| self.query(query, row)).collect();
         let keys: Vec<CallKey> = requests.iter().map(Request::key).collect();
         // In one order, so that two batches never wait for each other.
@@ -146,15 +171,25 @@ impl Github {
             flights.push(transport.alone(*key).await);
         }
         let mut answers: Vec<Option<Result<Answer, CallError>>> = Vec::new();
+        // Answers that are asked for again: they stand where no other comes.
+        let mut known: HashMap<usize, Answer> = HashMap::new();
         let mut missing: Vec<usize> = Vec::new();
         for (index, request) in requests.iter().enumerate() {
             let recorded = transport.recorded(request).transpose();
+            let recorded = match recorded {
+                Some(Ok(answer)) if !transport.is_good(&answer, asking.again) => {
+                    known.insert(index, answer);
+                    None
+                }
+                recorded => recorded,
+            };
             // Rows that ask the same share one answer.
             if recorded.is_none() && !missing.iter().any(|before| keys[*before] == keys[index]) {
                 missing.push(index);
             }
-            if matches!(recorded, Some(Ok(_))) {
-                tally.calls_cached.fetch_add(1, Ordering::Relaxed);
+            if let Some(Ok(answer)) = &recorded {
+                asking.tally.calls_cached.fetch_add(1, Ordering::Relaxed);
+                asking.saw(answer);
             }
             answers.push(recorded);
         }
@@ -168,14 +203,23 @@ impl Github {
                 together.attempts = together.attempts.min(2);
             }
             let mut again = Vec::new();
-            match transport.send(&together, tally).await {
+            match transport.send(&together, None, asking).await {
                 Ok(record) => {
                     for (place, index) in indices.iter().copied().enumerate() {
                         let request = &requests[index];
                         // Judged before it is kept: what is no answer is never stored as one.
                         match split(query, &record, place, request) {
                             Ok(part) => {
-                                answers[index] = Some(transport.keep(request, part).await);
+                                let kept = match known.remove(&index) {
+                                    Some(known) => {
+                                        transport.renew(request, known, part, asking).await
+                                    }
+                                    None => transport.keep(request, part, Keep::First).await,
+                                };
+                                if let Ok(answer) = &kept {
+                                    asking.saw(answer);
+                                }
+                                answers[index] = Some(kept);
                             }
                             Err(CallError::Transient { .. }) if indices.len() > 1 => {
                                 again.push(index);
@@ -197,6 +241,14 @@ impl Github {
             waiting.extend(
                 [right, left].into_iter().filter(|part| !part.is_empty()).map(<[_]>::to_vec),
             );
+        }
+        for (index, known) in known {
+            if let Some(Err(error)) = &answers[index]
+                && !error.stops_the_stage()
+            {
+                asking.stands(format!("{}: {error}", requests[index].shown()));
+                answers[index] = Some(Ok(known));
+            }
         }
         for index in 0..answers.len() {
             if answers[index].is_none() {
@@ -277,6 +329,7 @@ fn split(
         headers: headers.into_iter().collect(),
         body: serde_json::to_vec(&own).expect("JSON values always serialize").into(),
         source: Source(record.source.0.clone()),
+        given: record.given,
     })
 }
 
@@ -286,7 +339,7 @@ fn repeated(error: &CallError) -> CallError {
             CallError::Denied { shown: shown.clone(), status: *status, message: message.clone() }
         }
         CallError::NoSecret(variable) => CallError::NoSecret(variable.clone()),
-        CallError::Interrupted => CallError::Interrupted,
+        CallError::Stopped(why) => CallError::Stopped(why.clone()),
         CallError::Transient { attempts, last } => {
             CallError::Transient { attempts: *attempts, last: last.clone() }
         }

@@ -11,9 +11,11 @@ use async_openai::error::OpenAIError;
 use async_openai::middleware::HttpRequestFactory;
 use serde_json::Value;
 
+use super::asking::Asking;
 use super::call::{Answer, CallError, Method, Request, Service};
 use super::limiter::Pace;
-use super::transport::{Tally, Transport};
+use crate::manifest::Price;
+use crate::store::CallRecord;
 
 /// How to reach a model.
 #[derive(Clone, Debug)]
@@ -29,6 +31,7 @@ pub struct Chat {
     pub pool: String,
     /// The longest answer that is asked for, where one is named.
     pub max_tokens: Option<u32>,
+    pub price: Option<Price>,
 }
 
 /// What an answer says that it took.
@@ -48,6 +51,43 @@ impl Usage {
             output: number("/usage/completion_tokens"),
         }
     }
+
+    /// What the answer to a model's request took.
+    pub(super) fn of_answer(request: &Request, record: &CallRecord) -> Usage {
+        match request.service {
+            Service::Github => Usage::default(),
+            Service::Model => {
+                Usage::of(&serde_json::from_slice(&record.body).unwrap_or(Value::Null))
+            }
+        }
+    }
+
+    /// The most that `request` is thought to take: its tokens and the longest answer that it allows.
+    pub fn most(request: &Request) -> Usage {
+        if request.service == Service::Github {
+            return Usage::default();
+        }
+        let input = tokens_of(request.body.len());
+        let output = u64::from(request.pace.tokens).saturating_sub(input);
+        Usage { input, cached_input: 0, output }
+    }
+
+    /// In millionths of a USD, at the request's price; 0 where that is not known.
+    pub fn cost(&self, request: &Request) -> u64 {
+        let Some(price) = request.price else { return 0 };
+        let cached = self.cached_input.min(self.input);
+        // USD a million tokens is a millionth of a USD a token.
+        let micros = (self.input - cached) as f64 * price.input
+            + cached as f64 * price.cached_input.unwrap_or(price.input)
+            + self.output as f64 * price.output;
+        micros.round() as u64
+    }
+}
+
+/// About as many tokens as a text of so many bytes has; three bytes a token errs on the side of
+/// more.
+fn tokens_of(bytes: usize) -> u64 {
+    (bytes / 3) as u64
 }
 
 impl Chat {
@@ -59,25 +99,18 @@ impl Chat {
     }
 
     /// The answer to `body`: from the cassette or the cache, or asked for now.
-    pub async fn ask(
-        &self,
-        transport: &Arc<Transport>,
-        body: Value,
-        tally: &Arc<Tally>,
-    ) -> Result<(Answer, Value), CallError> {
+    pub async fn ask(&self, asking: &Asking, body: Value) -> Result<(Answer, Value), CallError> {
         let seen: Arc<Mutex<Option<Result<Answer, CallError>>>> = Arc::default();
         let service = {
-            let (chat, seen) = (self.clone(), seen.clone());
-            let (transport, tally) = (transport.clone(), tally.clone());
+            let (chat, seen, asking) = (self.clone(), seen.clone(), asking.clone());
             tower::service_fn(move |factory: HttpRequestFactory| {
-                let (chat, seen) = (chat.clone(), seen.clone());
-                let (transport, tally) = (transport.clone(), tally.clone());
+                let (chat, seen, asking) = (chat.clone(), seen.clone(), asking.clone());
                 async move {
                     let built = factory.build().await?;
                     let bytes = built.body().and_then(|body| body.as_bytes()).unwrap_or_default();
                     let bytes = bytes::Bytes::copy_from_slice(bytes);
                     let request = chat.to_request(built.url().to_string(), bytes);
-                    let result = transport.call(&request, &tally).await;
+                    let result = asking.transport.call(&request, &asking).await;
                     let response = http::Response::builder();
                     let response = match &result {
                         Ok(answer) => response.status(answer.status).body(answer.body.clone()),
@@ -93,7 +126,8 @@ impl Chat {
         };
         let config = OpenAIConfig::new().with_api_base(&self.base_url).with_api_key("");
         // Built around the one HTTP client that there is: making another takes milliseconds.
-        let client = Client::build(transport.http().clone(), config).with_http_service(service);
+        let client =
+            Client::build(asking.transport.http().clone(), config).with_http_service(service);
         let parsed: Result<Value, OpenAIError> = client.chat().create_byot(body).await;
         let seen = seen.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
         match (seen, parsed) {
@@ -106,8 +140,7 @@ impl Chat {
 
     fn to_request(&self, url: String, body: bytes::Bytes) -> Request {
         let mut pace = self.pace;
-        // Three bytes a token errs on the side of waiting; a limiter fed by answers comes later.
-        let sent = u32::try_from(body.len() / 3).unwrap_or(u32::MAX);
+        let sent = u32::try_from(tokens_of(body.len())).unwrap_or(u32::MAX);
         pace.tokens = sent.saturating_add(self.max_tokens.unwrap_or(256));
         Request {
             service: Service::Model,
@@ -122,6 +155,7 @@ impl Chat {
             timeout: self.timeout,
             attempts: self.attempts,
             pace,
+            price: self.price,
         }
     }
 }

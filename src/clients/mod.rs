@@ -1,6 +1,8 @@
 //! Talking to GitHub and to models, over one transport: cassette and cache -> limiter -> retry ->
 //! HTTP.
 
+mod asking;
+mod budget;
 mod call;
 mod cassette;
 mod github;
@@ -9,9 +11,11 @@ mod limiter;
 mod llm;
 mod transport;
 
-pub use call::{Answer, CallError, Method, Request, Service};
+pub use asking::{Again, Asking, Seen};
+pub use budget::Limits;
+pub use call::{Answer, CallError, Method, Request, Service, Stop};
 pub use cassette::{Cassette, write_cassette};
-pub use github::{Github, Page};
+pub use github::{Github, Page, Walk};
 pub use graphql::{Query, QueryError};
 pub use limiter::Pace;
 pub use llm::{Chat, Usage};

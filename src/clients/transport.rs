@@ -12,10 +12,13 @@ use reqwest::header::HeaderMap;
 use serde_json::Value;
 use tokio::sync::watch;
 
-use super::call::{Answer, CallError, Method, Request, Service};
+use super::asking::{Again, Asking};
+use super::budget::{Budget, Limits};
+use super::call::{Answer, CallError, Method, Request, Service, Stop};
 use super::cassette::Cassette;
 use super::limiter::Limiter;
-use crate::store::{CallKey, CallRecord, Source, Store};
+use super::llm::Usage;
+use crate::store::{CallKey, CallRecord, Given, Keep, Source, Store};
 use crate::table::Hasher;
 
 /// Headers that are kept with an answer.
@@ -23,6 +26,10 @@ const KEPT_HEADERS: [&str; 6] =
     ["content-type", "etag", "last-modified", "link", "x-github-media-type", "x-request-id"];
 /// Notes, under a name of ours, which credentials a refusal was given to.
 const CREDENTIALS: &str = "flow-credentials";
+/// What asks a server for nothing but news: the header that an answer came with, the one to send.
+const CONDITIONS: [(&str, &str); 2] =
+    [("etag", "if-none-match"), ("last-modified", "if-modified-since")];
+const NOT_MODIFIED: u16 = 304;
 /// How often a limit is waited for before the request counts as failed.
 const LIMIT_WAITS: u32 = 20;
 /// No server's word is taken for a longer wait.
@@ -55,8 +62,11 @@ pub struct Transport {
     offline: bool,
     limiter: Limiter,
     flights: Mutex<HashMap<CallKey, Arc<tokio::sync::Mutex<()>>>>,
-    interrupted: AtomicBool,
-    interrupt: watch::Sender<bool>,
+    /// The number of the run.
+    run: i64,
+    budget: Budget,
+    stopped: AtomicBool,
+    stop: watch::Sender<Option<Stop>>,
     on_wait: Box<dyn Fn(Wait) + Send + Sync>,
 }
 
@@ -76,6 +86,8 @@ impl Transport {
         store: Store,
         cassette: Option<Arc<Cassette>>,
         offline: bool,
+        run: i64,
+        limits: Limits,
         on_wait: impl Fn(Wait) + Send + Sync + 'static,
     ) -> Result<Transport, CallError> {
         // A second install is refused, and the first one stands: both are fine.
@@ -91,8 +103,10 @@ impl Transport {
             offline,
             limiter: Limiter::default(),
             flights: Mutex::new(HashMap::new()),
-            interrupted: AtomicBool::new(false),
-            interrupt: watch::Sender::new(false),
+            run,
+            budget: Budget::new(limits),
+            stopped: AtomicBool::new(false),
+            stop: watch::Sender::new(None),
             on_wait: Box::new(on_wait),
         })
     }
@@ -102,20 +116,36 @@ impl Transport {
         &self.http
     }
 
-    /// From now on no call leaves; those under way land.
-    pub fn interrupt(&self) {
-        self.interrupted.store(true, Ordering::Relaxed);
-        self.interrupt.send_replace(true);
+    /// From now on no call leaves; those under way land. The first reason stands.
+    pub fn stop(&self, why: Stop) {
+        self.stop.send_if_modified(|stop| {
+            let first = stop.is_none();
+            stop.get_or_insert(why);
+            first
+        });
+        self.stopped.store(true, Ordering::Release);
     }
 
-    pub fn is_interrupted(&self) -> bool {
-        self.interrupted.load(Ordering::Relaxed)
+    /// Whether the run is to stop.
+    pub fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Acquire)
+    }
+
+    /// Why the run is to stop.
+    pub fn stopped(&self) -> Option<Stop> {
+        self.stop.borrow().clone()
+    }
+
+    /// The number of the run.
+    pub fn run(&self) -> i64 {
+        self.run
     }
 
     /// The recorded answer to `request`, if there is one.
     pub fn recorded(&self, request: &Request) -> Result<Option<Answer>, CallError> {
         let key = request.key();
-        let found = match self.cassette.as_ref().and_then(|cassette| cassette.get(key)) {
+        let cassette = self.cassette.as_ref().filter(|_| !self.store.is_replaced(key));
+        let found = match cassette.and_then(|cassette| cassette.get(key)) {
             Some(record) => Some(record),
             None => self.store.call(key)?,
         };
@@ -132,28 +162,100 @@ impl Transport {
             headers: record.headers,
             body: record.body,
             source: record.source,
+            given: record.given,
             cached: true,
         }))
     }
 
+    /// Whether an answer is recorded; reads none that is stored.
+    pub fn is_recorded(&self, key: CallKey) -> Result<bool, CallError> {
+        let recorded = self.cassette.as_ref().is_some_and(|cassette| cassette.has(key));
+        Ok(recorded || self.store.has_call(key)?)
+    }
+
     /// The answer to `request`: recorded, or asked for now and stored. Requests that are the same
     /// share one call.
-    pub async fn call(&self, request: &Request, tally: &Tally) -> Result<Answer, CallError> {
+    pub async fn call(&self, request: &Request, asking: &Asking) -> Result<Answer, CallError> {
         let key = request.key();
         let alone = self.alone(key).await;
         let result = match self.recorded(request) {
-            Ok(Some(answer)) => {
-                tally.calls_cached.fetch_add(1, Ordering::Relaxed);
+            Ok(Some(answer)) if self.is_good(&answer, asking.again) => {
+                asking.tally.calls_cached.fetch_add(1, Ordering::Relaxed);
                 Ok(answer)
             }
-            Ok(None) => match self.send(request, tally).await {
-                Ok(record) => self.keep(request, record).await,
+            Ok(Some(answer)) => self.call_again(request, answer, asking).await,
+            Ok(None) => match self.send(request, None, asking).await {
+                Ok(record) => self.keep(request, record, Keep::First).await,
                 Err(error) => Err(error),
             },
             Err(error) => Err(error),
         };
         drop(alone);
+        if let Ok(answer) = &result {
+            asking.saw(answer);
+        }
         result
+    }
+
+    /// Whether a recorded answer is as new as it is wanted.
+    pub(super) fn is_good(&self, answer: &Answer, again: Again) -> bool {
+        match again {
+            Again::No => true,
+            Again::Yes => answer.given.run == self.run,
+            Again::After(age) => {
+                // An age that cannot be told (the clock was set back) is too old: to ask whether
+                // something has changed costs little.
+                let age = age.as_millis().try_into().unwrap_or(i64::MAX);
+                answer.given.run == self.run || (0..age).contains(&(now() - answer.given.at))
+            }
+        }
+    }
+
+    /// Asks whether a recorded answer still holds. Where that cannot be told it stands.
+    async fn call_again(
+        &self,
+        request: &Request,
+        known: Answer,
+        asking: &Asking,
+    ) -> Result<Answer, CallError> {
+        match self.send(request, Some(&known.headers), asking).await {
+            Ok(record) => self.renew(request, known, record, asking).await,
+            Err(error) if error.stops_the_stage() => Err(error),
+            Err(error) => {
+                asking.stands(format!("{}: {error}", request.shown()));
+                Ok(known)
+            }
+        }
+    }
+
+    /// Holds a new answer against the recorded one: only one that differs takes its place.
+    pub(super) async fn renew(
+        &self,
+        request: &Request,
+        known: Answer,
+        record: CallRecord,
+        asking: &Asking,
+    ) -> Result<Answer, CallError> {
+        let link = |headers: &BTreeMap<String, String>| headers.get("link").cloned();
+        let unchanged = record.status == NOT_MODIFIED;
+        let same = unchanged || (record.status == known.status && record.body == known.body);
+        let moved = record.headers.contains_key("link") || !unchanged;
+        if same && (!moved || link(&record.headers) == link(&known.headers)) {
+            let key = request.key();
+            // One from a cassette is not in the store; then there is nothing to note.
+            self.store.confirm_call(key, record.given).await?;
+            return Ok(Answer { given: record.given, ..known });
+        }
+        let mut record = record;
+        if unchanged {
+            record.status = known.status;
+            record.body = known.body;
+            for (name, value) in known.headers {
+                record.headers.entry(name).or_insert(value);
+            }
+        }
+        asking.changed();
+        self.keep(request, record, Keep::Instead).await
     }
 
     /// Waits until nobody else asks for `key`; while the guard is held nobody else will.
@@ -167,41 +269,69 @@ impl Transport {
     }
 
     /// Stores an answer under the key of `request`.
-    pub async fn keep(&self, request: &Request, record: CallRecord) -> Result<Answer, CallError> {
+    pub(super) async fn keep(
+        &self,
+        request: &Request,
+        record: CallRecord,
+        keep: Keep,
+    ) -> Result<Answer, CallError> {
         let key = request.key();
-        self.store.put_call(key, &record).await?;
+        self.store.put_call(key, &record, keep).await?;
         Ok(Answer {
             key,
             status: record.status,
             headers: record.headers,
             body: record.body,
             source: record.source,
+            given: record.given,
             cached: false,
         })
     }
 
     /// Sends without looking anything up and without storing: for what is only a way of sending.
-    pub async fn send(&self, request: &Request, tally: &Tally) -> Result<CallRecord, CallError> {
+    /// `known` are the headers of an answer that may still hold.
+    pub(super) async fn send(
+        &self,
+        request: &Request,
+        known: Option<&BTreeMap<String, String>>,
+        asking: &Asking,
+    ) -> Result<CallRecord, CallError> {
         if self.offline {
             let key = request.key().0.short();
             return Err(CallError::Offline { shown: request.shown(), key });
         }
+        let tally = &asking.tally;
         let lane = lane(request);
         let mut passing = 0;
         let mut limited = 0;
         loop {
-            if self.is_interrupted() {
-                return Err(CallError::Interrupted);
-            }
             let outcome = {
-                let permit = self.interruptible(self.limiter.enter(&lane, request.pace)).await?;
+                let permit = self.unless_stopped(self.limiter.enter(&lane, request.pace)).await?;
+                let reserved = match self.budget.reserve(request) {
+                    Ok(reserved) => reserved,
+                    Err(why) => {
+                        self.stop(why.clone());
+                        return Err(CallError::Stopped(why));
+                    }
+                };
                 tally.calls.fetch_add(1, Ordering::Relaxed);
-                let outcome = self.attempt(request).await;
+                asking.sent();
+                let outcome = self.attempt(request, known).await;
+                let usage = match &outcome {
+                    Ok(record) => Usage::of_answer(request, record),
+                    Err(_) => Usage::default(),
+                };
+                self.budget.settle(reserved, usage.cost(request));
                 drop(permit);
-                outcome
+                outcome.map(|record| (record, usage))
             };
             match outcome {
-                Ok(record) => return Ok(record),
+                Ok((record, usage)) => {
+                    tally.tokens_in.fetch_add(usage.input, Ordering::Relaxed);
+                    tally.tokens_out.fetch_add(usage.output, Ordering::Relaxed);
+                    tally.cost_micros.fetch_add(usage.cost(request), Ordering::Relaxed);
+                    return Ok(record);
+                }
                 Err(Failure::Final(error)) => return Err(error),
                 Err(Failure::Passing(last)) => {
                     passing += 1;
@@ -209,7 +339,7 @@ impl Transport {
                     if passing >= request.attempts {
                         return Err(CallError::Transient { attempts: passing, last });
                     }
-                    self.interruptible(tokio::time::sleep(backoff(passing, request))).await?;
+                    self.unless_stopped(tokio::time::sleep(backoff(passing, request))).await?;
                 }
                 Err(Failure::Limited { why, wait }) => {
                     limited += 1;
@@ -224,16 +354,24 @@ impl Transport {
         }
     }
 
-    async fn interruptible<T>(&self, work: impl Future<Output = T>) -> Result<T, CallError> {
-        let mut interrupt = self.interrupt.subscribe();
+    async fn unless_stopped<T>(&self, work: impl Future<Output = T>) -> Result<T, CallError> {
+        let mut stop = self.stop.subscribe();
+        let stopped = async {
+            let why = stop.wait_for(Option::is_some).await.map(|why| why.clone());
+            CallError::Stopped(why.ok().flatten().unwrap_or(Stop::Interrupted))
+        };
         tokio::select! {
             biased;
+            why = stopped => Err(why),
             done = work => Ok(done),
-            _ = interrupt.wait_for(|interrupted| *interrupted) => Err(CallError::Interrupted),
         }
     }
 
-    async fn attempt(&self, request: &Request) -> Result<CallRecord, Failure> {
+    async fn attempt(
+        &self,
+        request: &Request,
+        known: Option<&BTreeMap<String, String>>,
+    ) -> Result<CallRecord, Failure> {
         let method = match request.method {
             Method::Get => reqwest::Method::GET,
             Method::Post => reqwest::Method::POST,
@@ -255,6 +393,12 @@ impl Transport {
             }
             (None, None) => {}
         }
+        let known = known.filter(|_| request.method == Method::Get);
+        for (name, condition) in CONDITIONS {
+            if let Some(value) = known.and_then(|headers| headers.get(name)) {
+                builder = builder.header(condition, value);
+            }
+        }
         if request.method == Method::Post {
             builder = builder.header("content-type", "application/json").body(request.body.clone());
         }
@@ -274,7 +418,9 @@ impl Transport {
         let status = response.status().as_u16();
         let headers = response.headers().clone();
         let body = response.bytes().await.map_err(passing)?;
-        judge(request, status, &headers, &body)?;
+        if status != NOT_MODIFIED || known.is_none() {
+            judge(request, status, &headers, &body)?;
+        }
         let mut kept: BTreeMap<String, String> = KEPT_HEADERS
             .iter()
             .filter_map(|name| Some(((*name).to_owned(), text(&headers, name)?.to_owned())))
@@ -295,8 +441,15 @@ impl Transport {
             headers: kept,
             body,
             source: Source(source.to_owned()),
+            given: Given { at: now(), run: self.run },
         })
     }
+}
+
+/// Milliseconds since 1970.
+fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| since.as_millis().try_into().unwrap_or(i64::MAX))
 }
 
 /// A call that only its holder makes.

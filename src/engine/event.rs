@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::table::Digest;
+
 /// How a stage ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -59,11 +61,40 @@ pub struct StageSummary {
     #[serde(skip)]
     pub cost_usd: f64,
     /// Why it failed, was skipped or is incomplete: for failed rows the reason of the first.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// Where its failed rows are told.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed_file: Option<String>,
+    /// Its table, and the definition that made it.
+    #[serde(skip)]
+    pub artifact: Option<Digest>,
+    #[serde(skip)]
+    pub definition: Option<Digest>,
+}
+
+impl StageSummary {
+    /// Of a stage that has not begun.
+    pub(super) fn new(name: &str) -> StageSummary {
+        StageSummary {
+            name: name.to_owned(),
+            state: StageState::Skipped,
+            rows: 0,
+            rows_run: 0,
+            rows_memo: 0,
+            calls: 0,
+            calls_cached: 0,
+            failed_rows: 0,
+            seconds: 0.0,
+            tokens_in: 0,
+            tokens_out: 0,
+            cost_usd: 0.0,
+            reason: None,
+            failed_file: None,
+            artifact: None,
+            definition: None,
+        }
+    }
 }
 
 /// A whole run.
@@ -80,6 +111,12 @@ pub struct Summary {
     pub seconds: f64,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub interrupted: bool,
+    /// Why the run stopped before it was done, where it was not interrupted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stopped: Option<String>,
+    /// A budget was reached.
+    #[serde(skip)]
+    pub over_budget: bool,
 }
 
 impl Summary {
@@ -93,7 +130,10 @@ impl Summary {
 /// Something that happened.
 #[derive(Clone, Debug)]
 pub enum Event {
-    /// A stage begins to work; `rows` go in, where that is known.
+    /// A run waits for another one to end.
+    WaitingForRun { holder: String },
+    /// A stage begins to work; `rows` go in, where that is known. Where rows ran ahead of their
+    /// table it is told again once all are there.
     StageStarted { stage: String, rows: Option<u64> },
     /// A row of a row stage has its result; `known` if it was there before.
     RowDone { stage: String, known: bool },

@@ -6,7 +6,7 @@ use crate::stages::{Components, Work};
 use crate::table::{Digest, Hasher};
 
 /// Raised when the same components would give another fingerprint.
-const VERSION: &str = "fingerprint 1";
+const VERSION: &str = "fingerprint 2";
 
 /// The hasher of components.
 struct Hash(Hasher);
@@ -34,11 +34,22 @@ pub(super) fn definition(pipeline: &Pipeline, stage: &Stage) -> Digest {
     hash.0.finish()
 }
 
-/// The hash of all that a stage's table depends on; `inputs` are the digests of what it reads.
-pub(super) fn fingerprint(pipeline: &Pipeline, stage: &Stage, inputs: &[Digest]) -> Digest {
+/// What a table stands on beside its stage's definition.
+#[derive(Clone, Copy)]
+pub(super) struct Standing<'a> {
+    /// The digests of what it reads.
+    pub inputs: &'a [Digest],
+    /// The run that last put another answer in the place of a recorded one.
+    pub revision: i64,
+    /// A trial with so many rows.
+    pub limit: Option<u64>,
+}
+
+/// The hash of all that a stage's table depends on.
+pub(super) fn fingerprint(pipeline: &Pipeline, stage: &Stage, on: Standing<'_>) -> Digest {
     let mut hash = Hash(Hasher::new(VERSION));
     describe(pipeline, stage, &mut hash);
-    describe_inputs(pipeline, stage, inputs, &mut hash);
+    describe_standing(pipeline, stage, on, &mut hash);
     hash.0.finish()
 }
 
@@ -46,11 +57,11 @@ pub(super) fn fingerprint(pipeline: &Pipeline, stage: &Stage, inputs: &[Digest])
 pub(super) fn explain(
     pipeline: &Pipeline,
     stage: &Stage,
-    inputs: &[Digest],
+    on: Standing<'_>,
 ) -> Vec<(String, String)> {
     let mut text = Text::default();
     describe(pipeline, stage, &mut text);
-    describe_inputs(pipeline, stage, inputs, &mut text);
+    describe_standing(pipeline, stage, on, &mut text);
     text.0
 }
 
@@ -69,18 +80,26 @@ fn describe(pipeline: &Pipeline, stage: &Stage, components: &mut dyn Components)
     }
 }
 
-fn describe_inputs(
+fn describe_standing(
     pipeline: &Pipeline,
     stage: &Stage,
-    inputs: &[Digest],
+    on: Standing<'_>,
     components: &mut dyn Components,
 ) {
-    for (input, digest) in stage.inputs.iter().zip(inputs) {
+    for (input, digest) in stage.inputs.iter().zip(on.inputs) {
         // A row stage does not know what its input is called; a whole-table stage does.
         let name = match stage.compiled.work {
             Work::Rows(_) => "input".to_owned(),
             Work::Table(_) => format!("input {}", pipeline.input_name(input)),
         };
         components.add(&name, &digest.hex());
+    }
+    if let Work::Rows(rows) = &stage.compiled.work {
+        if rows.stage.calls() {
+            components.add("answers", &format!("as of run {}", on.revision));
+        }
+        if let Some(limit) = on.limit {
+            components.add("limit", &limit.to_string());
+        }
     }
 }

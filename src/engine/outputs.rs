@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::stages::StageError;
 use crate::store::{Artifact, FileState, Store, StoreError, write_aside};
-use crate::table::{Digest, Format, Row, write_table};
+use crate::table::{Digest, Format, write_lines, write_table};
 
 /// What was done to an output.
 #[derive(Debug, PartialEq, Eq)]
@@ -71,20 +71,26 @@ pub(super) async fn place(
 }
 
 /// Writes the rows that failed beside an output, or takes the file away where there are none.
-pub(super) fn place_failed(root: &Path, path: &str, failed: &[Row]) -> Result<(), StageError> {
+pub(super) fn place_failed(
+    store: &Store,
+    root: &Path,
+    path: &str,
+    failed: Option<&Artifact>,
+) -> Result<(), StageError> {
     let full = root.join(path);
-    if failed.is_empty() {
+    let Some(failed) = failed.filter(|failed| failed.rows > 0) else {
         return match fs::remove_file(&full) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(unwritable(path, &error)),
             _ => Ok(()),
         };
-    }
-    write_aside(&full, |file| {
-        let rows = failed.iter().cloned().map(Ok::<_, io::Error>);
-        write_table(Format::Jsonl, &[], rows, file)
-    })
-    .map(drop)
-    .map_err(|error| unwritable(path, &error))
+    };
+    // Written each time: it is small beside the table, and tells what is so now.
+    write_aside(&full, |file| write(store, Format::Jsonl, failed, file)).map(drop).map_err(
+        |error| match error {
+            StageError::Store(StoreError::Io(error)) => unwritable(path, &error),
+            other => other,
+        },
+    )
 }
 
 fn unwritable(path: &str, error: &io::Error) -> StageError {
@@ -97,8 +103,13 @@ fn write(
     artifact: &Artifact,
     out: &mut impl Write,
 ) -> Result<(), StageError> {
-    let rows = store.rows(artifact).map(|row| row.map_err(StageError::from));
-    write_table(format, &artifact.columns, rows, out)
+    if format == Format::Csv {
+        let rows = store.rows(artifact).map(|row| row.map_err(StageError::from));
+        return write_table(format, &artifact.columns, rows, out);
+    }
+    // A chunk's lines are its rows as they are written.
+    let lines = artifact.chunks.iter().map(|chunk| store.lines_of(chunk).map_err(StageError::from));
+    write_lines(format, lines, out)
 }
 
 /// Whether a file holds exactly what would be written for `artifact`.

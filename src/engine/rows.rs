@@ -1,157 +1,523 @@
 //! The one driver of all row stages: asks each row, takes what is known from the memo, runs the
-//! rest in batches side by side, and hands the results on in the order of the input.
+//! rest side by side in whatever order they end, and hands the results on in the order of the input.
+//!
+//! Whatever is finished is in the memo before it counts, so a row that waits for an earlier one
+//! waits on the disk, and a run that is cut off has lost nothing.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use futures::StreamExt;
-use serde_json::json;
+use futures::stream::FuturesUnordered;
+use serde_json::{Value, json};
 
-use crate::clients::CallError;
-use crate::stages::{Ask, Input, RowError, RowWork, Sink, StageError, World};
-use crate::store::StoreError;
+use super::spans::{Earlier, Span};
+use crate::clients::{Again, Asking, CallError, Seen, Tally};
+use crate::stages::{Ask, RowError, RowWork, Sink, StageError, World};
+use crate::store::{Artifact, ArtifactWriter, Made, Memo, StoreError};
 use crate::table::{Digest, Hasher, Row, show_key};
 
-/// Rows that are known are passed on in stretches of at most this many.
-const STRETCH: usize = 256;
+/// Rows between the first that is not finished and the last that was begun, at the most.
+const WINDOW: usize = 4096;
+/// What finished rows that wait for an earlier one may take in memory, in bytes. Beyond that they
+/// are read again from the memo when it is their turn.
+const HELD: usize = 32 << 20;
+/// Other stages get a turn after so many rows that need no waiting.
+const TURN: u32 = 256;
+
+/// How the rows of a stage are treated in a run.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Mode {
+    /// Whether recorded answers are asked for again.
+    pub again: Again,
+    /// Rows run whether they are known or not.
+    pub force: bool,
+    /// Rows whose answers were no good are asked about again.
+    pub retry_failed: bool,
+    /// A trial with so many rows.
+    pub limit: Option<u64>,
+}
+
+impl Mode {
+    /// Whether what the memo knows from before this run counts.
+    pub fn takes_known(&self) -> bool {
+        !self.force && self.again == Again::No
+    }
+}
 
 /// What came of the rows.
 pub(super) struct RowsDone {
     pub sink: Sink,
     pub rows_run: u64,
     pub rows_memo: u64,
-    pub failed: Vec<Row>,
+    pub failed: Failures,
     /// Some rows are as they are because of who asked.
     pub by_asker: bool,
+    pub spans: Vec<Span>,
+    /// When the oldest answer that was looked at was given.
+    pub oldest: Option<i64>,
+}
+
+/// Rows that have no result.
+pub(super) struct Failures {
+    writer: ArtifactWriter,
+    /// Why the first of them has none.
+    pub first: Option<String>,
+    /// Some of them failed in passing.
+    pub passing: bool,
+}
+
+impl Failures {
+    pub fn count(&self) -> u64 {
+        self.writer.rows()
+    }
+
+    pub fn finish(self) -> Result<Artifact, StoreError> {
+        self.writer.finish()
+    }
 }
 
 /// Tells what happens to each row.
 pub(super) trait RowWatch: Sync {
+    /// The first rows are about to run.
+    fn begin(&self) -> Result<(), StageError>;
     fn done(&self, known: bool);
     fn failed(&self, key: String, reason: &RowError);
 }
 
-/// A row on its way.
+pub(super) struct Driver<'a> {
+    pub work: &'a RowWork,
+    pub definition: Digest,
+    pub mode: Mode,
+    pub world: &'a World,
+    pub tally: &'a Arc<Tally>,
+    pub watch: &'a dyn RowWatch,
+    /// The revision of answers when the run began.
+    pub revision: i64,
+    noted: Mutex<Noted>,
+}
+
+/// What is noted of rows that ran.
+#[derive(Default)]
+struct Noted {
+    /// Rows that failed ahead of their turn, by memo key.
+    failed: HashMap<Digest, RowError>,
+    /// Why no row of the stage can succeed.
+    fatal: Option<StageError>,
+    oldest: Option<i64>,
+    stands: Vec<String>,
+}
+
+/// A row that is to run.
+pub(super) struct Job {
+    row: Row,
+    ask: Ask,
+    carried: Row,
+    memo: Digest,
+    /// It was known before.
+    known: bool,
+}
+
 enum Prepared {
-    Known(Vec<Row>),
-    ToRun { memo: Digest },
+    /// `where` passes it over.
+    Passed,
+    Known {
+        memo: Memo,
+        key: Digest,
+    },
+    ToRun(Job),
     Failed(Row, RowError),
 }
 
-/// Consecutive rows, those to run beside their places.
-#[derive(Default)]
-struct Stretch {
-    prepared: Vec<Prepared>,
-    to_run: Vec<(Row, Ask)>,
-}
-
-pub(super) async fn run_rows(
-    work: &RowWork,
-    definition: Digest,
-    input: &Input,
-    sink: Sink,
-    world: &World,
-    watch: &dyn RowWatch,
-) -> Result<RowsDone, StageError> {
-    let stop = AtomicBool::new(false);
-    let batch = work.stage.batch().max(1);
-    let mut rows = world.store.rows(&input.artifact);
-    let mut broken: Option<StoreError> = None;
-    // Once stopped, nothing new is begun; what is under way lands.
-    let stopped = || stop.load(Ordering::Relaxed) || world.transport.is_interrupted();
-    let stretches = std::iter::from_fn(|| {
-        let mut stretch = Stretch::default();
-        while stretch.to_run.len() < batch && stretch.prepared.len() < STRETCH.max(batch) {
-            if stopped() {
-                break;
-            }
-            let row = match rows.next() {
-                None => break,
-                Some(Ok(row)) => row,
-                Some(Err(error)) => {
-                    broken = Some(error);
-                    break;
-                }
-            };
-            match prepare(work, definition, row, world, &mut stretch) {
-                Ok(()) => {}
-                Err(error) => {
-                    broken = Some(error);
-                    break;
-                }
-            }
-        }
-        (!stretch.prepared.is_empty()).then_some(stretch)
-    });
-    let mut done =
-        RowsDone { sink, rows_run: 0, rows_memo: 0, failed: Vec::new(), by_asker: false };
-    let mut fatal: Option<StageError> = None;
-    {
-        let run = |stretch: Stretch| async {
-            let results = match stretch.to_run.is_empty() {
-                true => Vec::new(),
-                false => work.stage.run(&stretch.to_run, world).await,
-            };
-            (stretch, results)
-        };
-        let mut results = std::pin::pin!(
-            futures::stream::iter(stretches).map(run).buffered(work.stage.concurrency().max(1))
-        );
-        while let Some((stretch, results)) = results.next().await {
-            if let Err(error) = settle(work, stretch, results, world, watch, &mut done) {
-                stop.store(true, Ordering::Relaxed);
-                // The first reason is the one that is told; what follows from it is not.
-                fatal.get_or_insert(error);
-            }
-        }
-    }
-    if let Some(error) = fatal {
-        return Err(error);
-    }
-    if let Some(error) = broken {
-        return Err(error.into());
-    }
-    if world.transport.is_interrupted() {
-        return Err(StageError::Call(CallError::Interrupted));
-    }
-    Ok(done)
-}
-
-/// Asks a row and looks up what is known of it; a row that `where` passes over leaves no trace.
-fn prepare(
-    work: &RowWork,
-    definition: Digest,
+/// What came of a row that ran.
+pub(super) struct Ran {
     row: Row,
-    world: &World,
-    stretch: &mut Stretch,
-) -> Result<(), StoreError> {
-    let asked = (|| {
-        if let Some(filter) = &work.filter
-            && !filter.holds(&row).map_err(|why| RowError::Row(format!("`where`: {why}")))?
-        {
-            return Ok(None);
-        }
-        let carried = work.shape.carried(&row).map_err(RowError::Row)?;
-        let ask = work.stage.ask(&row)?;
-        Ok(Some((memo_key(definition, &carried, &ask), ask)))
-    })();
-    match asked {
-        Ok(None) => {}
-        Err(error) => stretch.prepared.push(Prepared::Failed(row, error)),
-        Ok(Some((memo, ask))) => match world.store.memo(memo, world.asker.as_deref())? {
-            Some(rows) => stretch.prepared.push(Prepared::Known(rows)),
-            None => {
-                stretch.prepared.push(Prepared::ToRun { memo });
-                stretch.to_run.push((row, ask));
-            }
-        },
+    memo: Digest,
+    /// With the rows it made, and whether they are new.
+    result: Result<(Made, bool), RowError>,
+    by_asker: bool,
+}
+
+/// A place in the table that is being made.
+enum Slot {
+    Running,
+    Done {
+        made: Option<Made>,
+        memo: Digest,
+        new: bool,
+        announced: bool,
+        by_asker: bool,
+    },
+    Failed(Row, RowError),
+    /// Rows that stand in the stage's earlier table.
+    Span {
+        known: u64,
+        rows: std::ops::Range<u64>,
+    },
+}
+
+impl<'a> Driver<'a> {
+    pub fn new(
+        work: &'a RowWork,
+        definition: Digest,
+        mode: Mode,
+        world: &'a World,
+        tally: &'a Arc<Tally>,
+        watch: &'a dyn RowWatch,
+        revision: i64,
+    ) -> Driver<'a> {
+        let noted = Mutex::default();
+        Driver { work, definition, mode, world, tally, watch, revision, noted }
     }
-    Ok(())
+
+    fn noted(&self) -> MutexGuard<'_, Noted> {
+        self.noted.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// Asks a row and looks up what is known of it.
+    fn prepare(&self, row: Row) -> Result<Prepared, StoreError> {
+        let (carried, ask) = match asked(self.work, &row) {
+            Ok(Some(asked)) => asked,
+            Ok(None) => return Ok(Prepared::Passed),
+            Err(error) => return Ok(Prepared::Failed(row, error)),
+        };
+        let key = memo_key(self.definition, &carried, &ask);
+        if let Some(error) = self.noted().failed.remove(&key) {
+            return Ok(Prepared::Failed(row, error));
+        }
+        let found = self.world.store.memo(key, self.world.asker.as_deref())?;
+        let found = found.filter(|memo| match memo.made {
+            Made::Rows(_) => true,
+            Made::Stored(digest) => matches!(self.world.store.artifact(digest), Ok(Some(_))),
+        });
+        let known = found.is_some();
+        match found {
+            Some(memo) if self.mode.takes_known() || memo.run == self.world.transport.run() => {
+                Ok(Prepared::Known { memo, key })
+            }
+            _ => Ok(Prepared::ToRun(Job { row, ask, carried, memo: key, known })),
+        }
+    }
+
+    /// Runs some rows together, and remembers what they made.
+    async fn run(&self, jobs: Vec<Job>) -> Vec<Ran> {
+        if let Err(error) = self.watch.begin() {
+            self.noted().fatal.get_or_insert(error);
+            return Vec::new();
+        }
+        let asking = self.asking(self.mode.again);
+        let mut kept = Vec::with_capacity(jobs.len());
+        let mut asked = Vec::with_capacity(jobs.len());
+        for Job { row, ask, carried, memo, known } in jobs {
+            kept.push((carried, memo, known));
+            asked.push((row, ask));
+        }
+        let mut results = self.work.stage.run(&asked, &asking, self.world).await;
+        let mut seen = asking.seen();
+        let mut again = self.mode.again;
+        if self.mode.retry_failed && seen.sent == 0 {
+            // What was no good was read from the record: now it is asked for again.
+            let bad = |result: &Result<Made, RowError>| matches!(result, Err(RowError::Answer(_)));
+            if results.iter().any(bad) {
+                again = Again::Yes;
+                let asking = self.asking(again);
+                results = self.work.stage.run(&asked, &asking, self.world).await;
+                seen = asking.seen();
+            }
+        }
+        self.note(&seen);
+        if results.len() != asked.len() {
+            let why = "a stage answered fewer rows than it was asked".to_owned();
+            self.noted().fatal.get_or_insert(StageError::Failed(why));
+        }
+        let mut ran = Vec::with_capacity(asked.len());
+        let alone = asked.len() == 1;
+        for (((row, ask), (carried, memo, known)), result) in
+            asked.into_iter().zip(kept).zip(results)
+        {
+            let new = !known || self.mode.force || seen.changed;
+            let made = match result {
+                Ok(Made::Rows(rows)) => Ok(Made::Rows(self.with_carried(&carried, rows))),
+                other => other,
+            };
+            let by_asker = matches!(&made, Ok(Made::Rows(rows)) if rows.iter().any(is_by_asker));
+            let result = match made {
+                Err(error) => Err(error),
+                Ok(made) => {
+                    if let (Made::Rows(rows), false) = (&made, self.work.stage.is_list()) {
+                        rows.iter().for_each(|row| (self.world.offer)(row));
+                    }
+                    let calls = match alone {
+                        true => seen.calls.clone(),
+                        // Of rows that are sent together each has its own call.
+                        false => ask.requests.iter().map(|request| request.key()).collect(),
+                    };
+                    let entry = Memo {
+                        made,
+                        calls,
+                        revision: match again {
+                            Again::Yes => self.world.transport.run(),
+                            _ => self.revision,
+                        },
+                        definition: self.definition,
+                        run: self.world.transport.run(),
+                        asker: self.world.asker.clone().filter(|_| by_asker),
+                    };
+                    self.remember(memo, entry, new).await.map(|made| (made, new))
+                }
+            };
+            ran.push(Ran { row, memo, result, by_asker });
+        }
+        ran
+    }
+
+    async fn remember(&self, key: Digest, memo: Memo, new: bool) -> Result<Made, RowError> {
+        // A list that a trial cut short is never taken for the whole.
+        let cut = self.mode.limit.is_some() && self.work.stage.is_list();
+        let made = memo.made.clone();
+        if new && !cut {
+            self.world.store.put_memo(key, memo).await.map_err(StageError::from)?;
+        }
+        Ok(made)
+    }
+
+    fn asking(&self, again: Again) -> Asking {
+        Asking::new(self.world.transport.clone(), self.tally.clone(), again)
+    }
+
+    fn note(&self, seen: &Seen) {
+        let mut noted = self.noted();
+        noted.oldest = match (noted.oldest, seen.oldest) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        };
+        noted.stands.extend(seen.stands.iter().cloned());
+    }
+
+    /// Runs rows as they come from the stage that makes them, until `input` is there: then all of
+    /// them are, and [`Driver::gather`] takes them in their order. What cannot be taken at once is
+    /// passed over here.
+    pub async fn run_ahead<T>(
+        &self,
+        mut rows: tokio::sync::mpsc::Receiver<Row>,
+        input: impl Future<Output = T>,
+    ) -> T {
+        let mut input = std::pin::pin!(input);
+        let mut running = FuturesUnordered::new();
+        let mut batch = Vec::new();
+        let size = self.work.stage.batch().max(1);
+        let most = self.work.stage.concurrency().max(1);
+        let ready = loop {
+            let fatal = self.noted().fatal.is_some() || self.world.transport.is_stopped();
+            tokio::select! {
+                biased;
+                ready = &mut input => break ready,
+                Some(ran) = running.next() => self.note_ahead(ran),
+                Some(row) = rows.recv(), if running.len() < most && !fatal => {
+                    match self.prepare(row) {
+                        Ok(Prepared::ToRun(job)) => batch.push(job),
+                        Ok(Prepared::Known { .. } | Prepared::Passed | Prepared::Failed(..)) => {}
+                        Err(error) => {
+                            self.noted().fatal.get_or_insert(error.into());
+                        }
+                    }
+                    if batch.len() == size {
+                        running.push(self.run(std::mem::take(&mut batch)));
+                    }
+                }
+            }
+        };
+        while let Some(ran) = running.next().await {
+            self.note_ahead(ran);
+        }
+        ready
+    }
+
+    fn note_ahead(&self, ran: Vec<Ran>) {
+        for Ran { memo, result, .. } in ran {
+            match result {
+                Ok(_) => self.watch.done(false),
+                Err(RowError::Stage(error)) => {
+                    self.noted().fatal.get_or_insert(error);
+                }
+                Err(error) => {
+                    self.noted().failed.insert(memo, error);
+                }
+            }
+        }
+    }
+
+    /// Makes the stage's table from `input`, in its order.
+    pub async fn gather(
+        &self,
+        input: &Artifact,
+        sink: Sink,
+        earlier: Option<Earlier>,
+    ) -> Result<RowsDone, StageError> {
+        let is_list = self.work.stage.is_list();
+        let mut table = Table {
+            driver: self,
+            done: RowsDone {
+                sink,
+                rows_run: 0,
+                rows_memo: 0,
+                failed: Failures {
+                    writer: self.world.store.write_artifact(&[]),
+                    first: None,
+                    passing: false,
+                },
+                by_asker: false,
+                spans: Vec::with_capacity(input.chunks.len()),
+                oldest: None,
+            },
+            slots: VecDeque::new(),
+            first: 0,
+            held: 0,
+            waiting: None,
+            earlier,
+        };
+        let mut chunks = 0..input.chunks.len();
+        let mut rows = self.world.store.rows_of(input, 0..0);
+        let mut left = self.mode.limit.filter(|_| !is_list).unwrap_or(u64::MAX);
+        let mut all = false;
+        let mut running = FuturesUnordered::new();
+        let mut batch: Vec<(u64, Job)> = Vec::new();
+        let size = self.work.stage.batch().max(1);
+        let most = self.work.stage.concurrency().max(1);
+        let window = WINDOW.max(size);
+        let run = |batch: Vec<(u64, Job)>| async {
+            let (places, jobs): (Vec<u64>, Vec<Job>) = batch.into_iter().unzip();
+            (places, self.run(jobs).await)
+        };
+        let mut turn = 0;
+        loop {
+            let stop = self.noted().fatal.is_some() || self.world.transport.is_stopped();
+            while !all && !stop && running.len() < most && table.slots.len() < window {
+                let row = match rows.next() {
+                    Some(row) => row?,
+                    None => match chunks.next().filter(|_| left > 0) {
+                        None => {
+                            all = true;
+                            break;
+                        }
+                        Some(chunk) => {
+                            table.done.spans.push(Span::default());
+                            if !table.reuse(input.chunks[chunk].digest()) {
+                                rows = self.world.store.rows_of(input, chunk..chunk + 1);
+                            }
+                            table.drain()?;
+                            continue;
+                        }
+                    },
+                };
+                let place = table.end();
+                let chunk = table.done.spans.len() - 1;
+                match self.prepare(row)? {
+                    Prepared::Passed => continue,
+                    Prepared::Known { memo, key } => table.add(chunk, known(memo, key, self)),
+                    Prepared::Failed(row, error) => table.add(chunk, Slot::Failed(row, error)),
+                    Prepared::ToRun(job) => {
+                        batch.push((place, job));
+                        table.add(chunk, Slot::Running);
+                        if batch.len() == size {
+                            running.push(run(std::mem::take(&mut batch)));
+                        }
+                    }
+                }
+                left -= 1;
+                if left == 0 {
+                    rows = self.world.store.rows_of(input, 0..0);
+                }
+                table.drain()?;
+                turn += 1;
+                if turn % TURN == 0 {
+                    tokio::task::yield_now().await;
+                }
+            }
+            if !batch.is_empty() && !stop && running.len() < most {
+                running.push(run(std::mem::take(&mut batch)));
+            }
+            match running.next().await {
+                Some((places, ran)) => {
+                    for (place, ran) in places.into_iter().zip(ran) {
+                        table.settle(place, ran);
+                    }
+                    table.drain()?;
+                }
+                None if all && batch.is_empty() => break,
+                None if self.noted().fatal.is_some() || self.world.transport.is_stopped() => break,
+                None => {}
+            }
+        }
+        drop(running);
+        // The first reason is the one that is told; what follows from it is not.
+        if let Some(error) = self.noted().fatal.take() {
+            return Err(error);
+        }
+        if let Some(why) = self.world.transport.stopped() {
+            return Err(StageError::Call(CallError::Stopped(why)));
+        }
+        table.finish()
+    }
+
+    /// Key and kept fields first, then what the stage made. A field that it made wins over a kept
+    /// one; the key stays.
+    fn with_carried(&self, carried: &Row, rows: Vec<Row>) -> Vec<Row> {
+        let whole = rows.into_iter().map(|made| {
+            let mut whole = carried.clone();
+            for (name, value) in made {
+                if !self.work.shape.key.contains(&name) {
+                    whole.insert(name, value);
+                }
+            }
+            whole
+        });
+        whole.collect()
+    }
+
+    /// A row's name for people; all of its fields where its results have keys of their own.
+    fn shown(&self, row: &Row) -> String {
+        match self.work.shape.key.is_empty() {
+            true => show_key(row, &row.keys().cloned().collect::<Vec<_>>()),
+            false => show_key(row, &self.work.shape.key),
+        }
+    }
+
+    /// What `.failed.jsonl` says of a row.
+    fn failed_row(&self, row: &Row, error: &RowError) -> Row {
+        let kind = match error {
+            RowError::Passing(_) => "passing",
+            RowError::Answer(_) => "answer",
+            RowError::Row(_) => "row",
+            RowError::Stage(_) => "stage",
+        };
+        // A stage whose rows have no key of their own before they are asked shows its whole input
+        // row.
+        let mut failed = match self.work.shape.key.is_empty() {
+            true => row.clone(),
+            false => self.work.shape.carried(row).unwrap_or_else(|_| row.clone()),
+        };
+        failed.insert("_failed".into(), json!({ "kind": kind, "reason": error.to_string() }));
+        failed
+    }
+}
+
+/// What a row carries over and what it asks; `None` where `where` passes it over.
+pub(super) fn asked(work: &RowWork, row: &Row) -> Result<Option<(Row, Ask)>, RowError> {
+    if let Some(filter) = &work.filter
+        && !filter.holds(row).map_err(|why| RowError::Row(format!("`where`: {why}")))?
+    {
+        return Ok(None);
+    }
+    let carried = work.shape.carried(row).map_err(RowError::Row)?;
+    let ask = work.stage.ask(row)?;
+    Ok(Some((carried, ask)))
 }
 
 /// What decides whether a row's result is known: the stage's definition, what the row asks, and
 /// what it carries over.
-fn memo_key(definition: Digest, carried: &Row, ask: &Ask) -> Digest {
-    let mut hasher = Hasher::new("memo 1");
+pub(super) fn memo_key(definition: Digest, carried: &Row, ask: &Ask) -> Digest {
+    let mut hasher = Hasher::new("memo 2");
     hasher.part(&definition.0);
     for request in &ask.requests {
         hasher.part(&request.key().0.0);
@@ -161,100 +527,247 @@ fn memo_key(definition: Digest, carried: &Row, ask: &Ask) -> Digest {
     hasher.finish()
 }
 
-/// Takes the results of a stretch in order. An error means that no row of the stage can succeed.
-fn settle(
-    work: &RowWork,
-    stretch: Stretch,
-    results: Vec<Result<Vec<Row>, RowError>>,
-    world: &World,
-    watch: &dyn RowWatch,
-    done: &mut RowsDone,
-) -> Result<(), StageError> {
-    let mut ran = stretch.to_run.into_iter().zip(results);
-    let mut fatal = Ok(());
-    for prepared in stretch.prepared {
-        let (row, result) = match prepared {
-            Prepared::Known(rows) => {
-                rows.iter().try_for_each(|row| done.sink.push(row))?;
-                done.by_asker |= rows.iter().any(is_by_asker);
-                done.rows_memo += 1;
-                watch.done(true);
-                continue;
-            }
-            Prepared::Failed(row, error) => (row, Err(error)),
-            Prepared::ToRun { memo } => {
-                let Some(((row, _), result)) = ran.next() else {
-                    let what = "a stage answered fewer rows than it was asked".to_owned();
-                    return Err(StageError::Failed(what));
-                };
-                let result = result.and_then(|rows| {
-                    let rows = with_carried(work, &row, rows)?;
-                    let asker = world.asker.clone().filter(|_| rows.iter().any(is_by_asker));
-                    world.store.put_memo(memo, &rows, asker).map_err(StageError::from)?;
-                    Ok(rows)
-                });
-                (row, result)
-            }
-        };
-        match result {
-            Ok(rows) => {
-                rows.iter().try_for_each(|row| done.sink.push(row))?;
-                done.by_asker |= rows.iter().any(is_by_asker);
-                done.rows_run += 1;
-                watch.done(false);
-            }
-            Err(RowError::Stage(error)) => fatal = Err(error),
-            Err(error) => {
-                watch.failed(shown(work, &row), &error);
-                done.failed.push(failed_row(work, &row, &error));
-            }
-        }
-    }
-    fatal
+fn known(memo: Memo, key: Digest, driver: &Driver<'_>) -> Slot {
+    let by_asker = memo.asker.is_some();
+    // What ran in this run, ahead of its turn, was told then.
+    let new = memo.run == driver.world.transport.run();
+    Slot::Done { made: Some(memo.made), memo: key, new, announced: new, by_asker }
 }
 
-/// What is "not found" may be found with other credentials.
+/// "Not found" may be found with other credentials.
 fn is_by_asker(row: &Row) -> bool {
     row.get("_outcome").is_some_and(|outcome| outcome["status"] == 404)
 }
 
-/// Key and kept fields first, then what the stage made. A field that it made wins over a kept one;
-/// the key stays.
-fn with_carried(work: &RowWork, row: &Row, rows: Vec<Row>) -> Result<Vec<Row>, RowError> {
-    let carried = work.shape.carried(row).map_err(RowError::Row)?;
-    let whole = rows.into_iter().map(|made| {
-        let mut whole = carried.clone();
-        for (name, value) in made {
-            if !work.shape.key.contains(&name) {
-                whole.insert(name, value);
-            }
-        }
-        whole
-    });
-    Ok(whole.collect())
+/// The table as far as it is made: what is finished is pushed as soon as everything before it is.
+struct Table<'a> {
+    driver: &'a Driver<'a>,
+    done: RowsDone,
+    /// Rows that are not pushed yet, each with the chunk of the input that it came from.
+    slots: VecDeque<(usize, Slot)>,
+    /// The place of the first slot.
+    first: u64,
+    /// About how many bytes the slots hold.
+    held: usize,
+    /// Rows of the earlier table that are next, not pushed yet.
+    waiting: Option<std::ops::Range<u64>>,
+    earlier: Option<Earlier>,
 }
 
-/// A row's name for people; all of its fields where its results have keys of their own.
-fn shown(work: &RowWork, row: &Row) -> String {
-    match work.shape.key.is_empty() {
-        true => show_key(row, &row.keys().cloned().collect::<Vec<_>>()),
-        false => show_key(row, &work.shape.key),
+impl Table<'_> {
+    fn end(&self) -> u64 {
+        self.first + self.slots.len() as u64
+    }
+
+    /// Takes what a chunk of the input made from the earlier table, where it stands there.
+    fn reuse(&mut self, chunk: &str) -> bool {
+        let Some((known, rows)) = self.earlier.as_ref().and_then(|earlier| earlier.of(chunk))
+        else {
+            return false;
+        };
+        let at = self.done.spans.len() - 1;
+        self.slots.push_back((at, Slot::Span { known, rows }));
+        true
+    }
+
+    fn add(&mut self, chunk: usize, mut slot: Slot) {
+        if !self.slots.is_empty()
+            && let Slot::Done { made, .. } = &mut slot
+        {
+            self.hold(made);
+        }
+        self.slots.push_back((chunk, slot));
+    }
+
+    fn settle(&mut self, place: u64, ran: Ran) {
+        let Ran { row, memo, result, by_asker } = ran;
+        let slot = match result {
+            Ok((made, new)) => {
+                let mut made = Some(made);
+                if place != self.first {
+                    self.hold(&mut made);
+                }
+                Slot::Done { made, memo, new, announced: false, by_asker }
+            }
+            Err(RowError::Stage(error)) => {
+                self.driver.noted().fatal.get_or_insert(error);
+                return;
+            }
+            Err(error) => Slot::Failed(row, error),
+        };
+        let index = usize::try_from(place - self.first).expect("no longer than the window");
+        self.slots[index].1 = slot;
+    }
+
+    /// Lets go of rows where too many are held: they are read again from the memo. What a trial cut
+    /// short is in no memo.
+    fn hold(&mut self, made: &mut Option<Made>) {
+        let weight = made.as_ref().map_or(0, weight);
+        if self.held + weight > HELD && self.driver.mode.limit.is_none() {
+            *made = None;
+        } else {
+            self.held += weight;
+        }
+    }
+
+    /// Pushes what is finished and next.
+    fn drain(&mut self) -> Result<(), StageError> {
+        while let Some((_, slot)) = self.slots.front() {
+            if matches!(slot, Slot::Running) {
+                return Ok(());
+            }
+            let (chunk, slot) = self.slots.pop_front().expect("it was seen");
+            self.first += 1;
+            if self.slots.is_empty() {
+                self.held = 0;
+            }
+            match slot {
+                Slot::Running => {}
+                Slot::Span { known, rows } => {
+                    self.done.rows_memo += known;
+                    self.done.spans[chunk].known += known;
+                    self.done.spans[chunk].rows += rows.end - rows.start;
+                    self.wait(rows)?;
+                }
+                Slot::Failed(row, error) => {
+                    self.done.spans[chunk].whole = false;
+                    self.driver.watch.failed(self.driver.shown(&row), &error);
+                    let failed = &mut self.done.failed;
+                    failed.passing |= matches!(error, RowError::Passing(_));
+                    failed.first.get_or_insert_with(|| error.to_string());
+                    failed.writer.push(&self.driver.failed_row(&row, &error))?;
+                }
+                Slot::Done { made, memo, new, announced, by_asker } => {
+                    if let Some(made) = &made {
+                        self.held = self.held.saturating_sub(weight(made));
+                    }
+                    let made = match made {
+                        Some(made) => made,
+                        None => self.remembered(memo)?,
+                    };
+                    let before = self.done.sink.rows();
+                    self.push(&made)?;
+                    let span = &mut self.done.spans[chunk];
+                    span.rows += self.done.sink.rows() - before;
+                    span.known += 1;
+                    span.whole &= !by_asker;
+                    self.done.by_asker |= by_asker;
+                    match new {
+                        true => self.done.rows_run += 1,
+                        false => self.done.rows_memo += 1,
+                    }
+                    if !announced {
+                        self.driver.watch.done(!new);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn remembered(&self, memo: Digest) -> Result<Made, StageError> {
+        let world = self.driver.world;
+        let found = world.store.memo(memo, world.asker.as_deref())?;
+        found.map(|memo| memo.made).ok_or_else(|| {
+            StoreError::Damaged("a row that was just remembered is gone; run again".into()).into()
+        })
+    }
+
+    fn push(&mut self, made: &Made) -> Result<(), StageError> {
+        self.flush()?;
+        let sink = &mut self.done.sink;
+        match made {
+            Made::Rows(rows) if sink.is_unique() => {
+                let mut rows = rows.iter();
+                let Some(first) = rows.next() else { return Ok(()) };
+                if let Some(other) = rows.find(|row| *row != first) {
+                    let show =
+                        |row: &Row| serde_json::to_string(row).expect("rows always serialize");
+                    return Err(StageError::Failed(format!(
+                        "two different rows have the key {}: {} and {}. A stage of this kind makes \
+                         one row of each",
+                        self.driver.shown(first),
+                        show(first),
+                        show(other),
+                    )));
+                }
+                sink.push(first)
+            }
+            Made::Rows(rows) => {
+                let most = self.driver.list_limit();
+                rows.iter().take(most).try_for_each(|row| sink.push(row))
+            }
+            Made::Stored(digest) => {
+                let store = &self.driver.world.store;
+                let gone = || StoreError::Damaged(format!("the list {} is gone", digest.short()));
+                let artifact = store.artifact(*digest)?.ok_or_else(gone)?;
+                let most = self.driver.list_limit();
+                for row in store.rows(&artifact).take(most) {
+                    sink.push(&row?)?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Rows of the earlier table are next. Those that follow each other are taken together.
+    fn wait(&mut self, rows: std::ops::Range<u64>) -> Result<(), StageError> {
+        match &mut self.waiting {
+            Some(waiting) if waiting.end == rows.start => waiting.end = rows.end,
+            _ => {
+                self.flush()?;
+                self.waiting = Some(rows);
+            }
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), StageError> {
+        let Some(rows) = self.waiting.take() else { return Ok(()) };
+        let Some(earlier) = &mut self.earlier else { return Ok(()) };
+        earlier.push(rows, &self.driver.world.store, &mut self.done.sink)
+    }
+
+    fn finish(mut self) -> Result<RowsDone, StageError> {
+        self.flush()?;
+        let mut noted = self.driver.noted();
+        self.done.oldest = noted.oldest;
+        let stands = std::mem::take(&mut noted.stands);
+        if let Some(first) = stands.first() {
+            let count = stands.len();
+            let plural = if count == 1 { "" } else { "s" };
+            (self.driver.world.note)(format!(
+                "{count} recorded answer{plural} could not be asked for again and stand, the \
+                 first: {first}"
+            ));
+        }
+        drop(noted);
+        Ok(self.done)
     }
 }
 
-/// What `.failed.jsonl` says of a row.
-fn failed_row(work: &RowWork, row: &Row, error: &RowError) -> Row {
-    let kind = match error {
-        RowError::Passing(_) => "passing",
-        RowError::Answer(_) => "answer",
-        RowError::Row(_) => "row",
-        RowError::Stage(_) => "stage",
-    };
-    // A stage whose rows have no key of their own before they are asked shows its whole input row.
-    let mut failed = match work.shape.key.is_empty() {
-        true => row.clone(),
-        false => work.shape.carried(row).unwrap_or_else(|_| row.clone()),
-    };
-    failed.insert("_failed".into(), json!({ "kind": kind, "reason": error.to_string() }));
-    failed
+impl Driver<'_> {
+    /// How many rows a list may have.
+    fn list_limit(&self) -> usize {
+        self.mode.limit.map_or(usize::MAX, |most| usize::try_from(most).unwrap_or(usize::MAX))
+    }
+}
+
+/// About how many bytes rows take in memory.
+fn weight(made: &Made) -> usize {
+    fn of(value: &Value) -> usize {
+        match value {
+            Value::String(text) => 32 + text.len(),
+            Value::Array(values) => 32 + values.iter().map(of).sum::<usize>(),
+            Value::Object(fields) => row(fields),
+            _ => 32,
+        }
+    }
+    fn row(fields: &Row) -> usize {
+        fields.iter().map(|(name, value)| 64 + name.len() + of(value)).sum()
+    }
+    match made {
+        Made::Rows(rows) => rows.iter().map(row).sum(),
+        Made::Stored(_) => 0,
+    }
 }

@@ -1,30 +1,48 @@
 //! A run: every stage waits for what it reads, decides whether it has anything to do, does it, and
-//! writes its outputs. Stages that do not depend on each other work side by side.
+//! writes its outputs. Stages that do not depend on each other work side by side; rows of a row stage
+//! run ahead while the stage that makes them still works.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use thiserror::Error;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
+use super::decide::{
+    Choices, Decision, Found, as_it_was, decide, file, keep_rows, mode, record_profile,
+};
 use super::event::{Event, StageState, StageSummary, Summary};
-use super::fingerprint::{definition, explain, fingerprint};
-use super::known::{input_note, keep_rows, missing_secrets};
+use super::fingerprint::{Standing, definition, explain, fingerprint};
+use super::history::RunRecord;
 use super::outputs::{Placed, place, place_failed};
-use super::rows::{RowWatch, RowsDone, run_rows};
-use crate::clients::{CallError, Tally, Transport, Wait, credentials_in};
+use super::rows::{Driver, RowWatch, RowsDone};
+use super::secrets::missing_secrets;
+use super::spans::{self, Earlier};
+use crate::clients::{Again, CallError, Limits, Stop, Tally, Transport, Wait, credentials_in};
 use crate::pipeline::{InputRef, Pipeline, Stage};
-use crate::stages::{Input, RowError, Sink, StageError, Work, World};
-use crate::store::{Artifact, FileState, Lock, StageRecord, Store, StoreError, StoredTable};
-use crate::table::{Digest, Row, read_rows};
+use crate::stages::{Input, RowError, RowWork, Sink, StageError, Work, World};
+use crate::store::{Artifact, Lock, StageRecord, Store, StoreError, StoredTable};
+use crate::table::{Digest, Row};
 
 /// How to run.
 #[derive(Clone, Debug, Default)]
 pub struct RunOptions {
+    /// The places of the stages to bring up to date; the others are taken as they last were.
+    pub chosen: BTreeSet<usize>,
+    pub choices: Choices,
     /// Make no call: what is not recorded fails.
     pub offline: bool,
+    /// Wait for another run in the folder to end.
+    pub wait: bool,
+    /// Stop at the first stage that is not complete.
+    pub fail_fast: bool,
+    /// How much the run may call and spend.
+    pub limits: Limits,
+    /// What was asked for, for the history: `flow run items --force`.
+    pub command: String,
 }
 
 /// A run that could not begin.
@@ -41,6 +59,9 @@ pub enum RunError {
 
 type Observer = Arc<dyn Fn(Event) + Send + Sync>;
 
+/// Rows on their way to a stage that can run them before their table is there, at the most.
+const QUEUE: usize = 1024;
+
 /// Stops a run from outside.
 #[derive(Clone)]
 pub struct RunHandle {
@@ -50,7 +71,7 @@ pub struct RunHandle {
 impl RunHandle {
     /// From now on nothing new is asked; what is under way lands and is stored.
     pub fn interrupt(&self) {
-        self.transport.interrupt();
+        self.transport.stop(Stop::Interrupted);
     }
 }
 
@@ -73,6 +94,10 @@ struct Run {
     transport: Arc<Transport>,
     asker: Option<String>,
     observer: Observer,
+    options: RunOptions,
+    /// The revision of answers when the run began.
+    revision: i64,
+    tables: Vec<OnceLock<Artifact>>,
 }
 
 /// Brings `pipeline` up to date. `observer` sees every event; `begun` is handed the means to stop.
@@ -84,13 +109,21 @@ pub async fn run(
 ) -> Result<Summary, RunError> {
     let start = Instant::now();
     let observer: Observer = Arc::new(observer);
-    let _lock = Lock::take(&pipeline.cache())?;
-    let store = Store::open(&pipeline.cache())?;
+    let cache = pipeline.cache();
+    let _lock = match options.wait {
+        false => Lock::take(&cache)?,
+        true => Lock::wait(&cache, |holder| {
+            observer(Event::WaitingForRun { holder: holder.to_owned() });
+        })?,
+    };
+    let store = Store::open(&cache)?;
+    let mut options = options.clone();
+    options.choices.now = now();
     let offline = options.offline || pipeline.profile.offline;
     let token = pipeline.github_token.as_deref();
     let asker = (!offline).then(|| credentials_in(token));
     if !offline {
-        let missing = missing_secrets(&pipeline, &store, asker.as_deref(), &*observer)?;
+        let missing = missing_secrets(&pipeline, &store, asker.as_deref(), &options, &*observer)?;
         if !missing.is_empty() {
             return Err(RunError::Secrets { missing });
         }
@@ -99,49 +132,27 @@ pub async fn run(
         let observer = observer.clone();
         move |Wait { server, why, wait }| observer(Event::Waiting { server, why, wait })
     };
+    let id = store.begin_run().await?;
+    let (cassette, limits) = (pipeline.cassette.clone(), options.limits);
     let transport =
-        Arc::new(Transport::new(store.clone(), pipeline.cassette.clone(), offline, on_wait)?);
+        Arc::new(Transport::new(store.clone(), cassette, offline, id, limits, on_wait)?);
     begun(RunHandle { transport: transport.clone() });
-    let run = Arc::new(Run { pipeline, store, transport, asker, observer });
-
-    let (senders, receivers): (Vec<_>, Vec<_>) =
-        run.pipeline.stages.iter().map(|_| watch::channel(Left::Nothing)).unzip();
-    let receivers: Arc<[_]> = receivers.into();
-    let tasks: Vec<_> = senders
-        .into_iter()
-        .enumerate()
-        .map(|(at, left)| {
-            let (run, receivers) = (run.clone(), receivers.clone());
-            tokio::spawn(async move {
-                let stage = &run.pipeline.stages[at];
-                let inputs = run.await_inputs(stage, &receivers).await;
-                let (summary, result) = run.stage(stage, inputs).await;
-                (run.observer)(Event::StageEnded(summary.clone()));
-                left.send_replace(result);
-                summary
-            })
-        })
-        .collect();
-    let mut summary = Summary::default();
-    for task in tasks {
-        match task.await {
-            Ok(stage) => summary.stages.push(stage),
-            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
-        }
-    }
-    for stage in &summary.stages {
-        summary.calls += stage.calls;
-        summary.calls_cached += stage.calls_cached;
-        summary.tokens_in += stage.tokens_in;
-        summary.tokens_out += stage.tokens_out;
-        summary.cost_usd += stage.cost_usd;
-    }
-    summary.interrupted = run.transport.is_interrupted();
+    let revision = store.revision();
+    let tables = pipeline.tables.iter().map(|_| OnceLock::new()).collect();
+    let run = Run { pipeline, store, transport, asker, observer, options, revision, tables };
+    let mut summary = Arc::new(run).all(start).await?;
     summary.seconds = seconds(start);
-    let record = serde_json::to_string(&summary).expect("summaries always serialize");
-    run.store.put_run(record).await?;
-    run.store.sync()?;
     Ok(summary)
+}
+
+/// A chosen stage at work.
+struct Post {
+    at: usize,
+    left: watch::Sender<Left>,
+    /// Rows that come before their table does.
+    ahead: Option<mpsc::Receiver<Row>>,
+    /// Those that read this one, and can run rows before its table is there.
+    readers: Vec<mpsc::Sender<Row>>,
 }
 
 /// How a stage came to its table.
@@ -150,11 +161,105 @@ struct Made {
     state: StageState,
     rows_run: u64,
     rows_memo: u64,
-    failed: Vec<Row>,
+    /// The rows that have no result.
+    failed: Option<Artifact>,
+    failed_file: String,
+    fingerprint: Digest,
+    definition: Digest,
+    spans: Option<String>,
+    /// When the oldest answer that it stands on was last given; 0 where that is not known.
+    checked: i64,
+    /// The run that made it, and the revision of answers that it stands on.
+    run: i64,
+    revision: i64,
+    /// It is the one that the stage last had.
+    settled: bool,
 }
 
 impl Run {
-    async fn await_inputs(
+    async fn all(self: Arc<Run>, start: Instant) -> Result<Summary, RunError> {
+        let (posts, receivers) = self.posts();
+        let receivers: Arc<[_]> = receivers.into();
+        let tasks: Vec<_> = posts
+            .into_iter()
+            .map(|post| {
+                let (run, receivers) = (self.clone(), receivers.clone());
+                tokio::spawn(async move {
+                    let Post { at, left, ahead, readers } = post;
+                    let stage = &run.pipeline.stages[at];
+                    let (summary, result) = run.stage(at, &receivers, ahead, readers).await;
+                    (run.observer)(Event::StageEnded(summary.clone()));
+                    let complete = matches!(&result, Left::Table { complete: true, .. });
+                    if run.options.fail_fast && !complete {
+                        run.transport.stop(Stop::Failed(stage.name.clone()));
+                    }
+                    left.send_replace(result);
+                    summary
+                })
+            })
+            .collect();
+        let mut summary = Summary::default();
+        for task in tasks {
+            match task.await {
+                Ok(stage) => summary.stages.push(stage),
+                Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+            }
+        }
+        for stage in &summary.stages {
+            summary.calls += stage.calls;
+            summary.calls_cached += stage.calls_cached;
+            summary.tokens_in += stage.tokens_in;
+            summary.tokens_out += stage.tokens_out;
+            summary.cost_usd += stage.cost_usd;
+        }
+        match self.transport.stopped() {
+            None => {}
+            Some(Stop::Interrupted) => summary.interrupted = true,
+            Some(why) => {
+                summary.over_budget = matches!(why, Stop::Calls(_) | Stop::Cost(_));
+                summary.stopped = Some(why.to_string());
+            }
+        }
+        summary.seconds = seconds(start);
+        let trial = self.options.choices.limit.is_some();
+        let record =
+            RunRecord::new(&summary, &self.options.command, &self.pipeline.profile.name, trial);
+        self.store.end_run(self.transport.run(), record.to_json()).await?;
+        self.store.sync()?;
+        Ok(summary)
+    }
+
+    /// The chosen stages in the order of the manifest, with the queues between them; and what each
+    /// stage leaves, by its place.
+    fn posts(&self) -> (Vec<Post>, Vec<watch::Receiver<Left>>) {
+        let stages = &self.pipeline.stages;
+        let chosen = &self.options.chosen;
+        let mut receivers = Vec::with_capacity(stages.len());
+        let mut posts: Vec<Option<Post>> = Vec::with_capacity(stages.len());
+        for at in 0..stages.len() {
+            let (left, receiver) = watch::channel(Left::Nothing);
+            receivers.push(receiver);
+            let post = Post { at, left, ahead: None, readers: Vec::new() };
+            posts.push(chosen.contains(&at).then_some(post));
+        }
+        let is_rows = |at: usize| matches!(stages[at].compiled.work, Work::Rows(_));
+        for at in chosen.iter().copied().filter(|at| is_rows(*at)) {
+            if let [InputRef::Stage(from)] = stages[at].inputs[..]
+                && is_rows(from)
+                && let Some(writer) = &mut posts[from]
+            {
+                let (sender, receiver) = mpsc::channel(QUEUE);
+                writer.readers.push(sender);
+                if let Some(reader) = &mut posts[at] {
+                    reader.ahead = Some(receiver);
+                }
+            }
+        }
+        (posts.into_iter().flatten().collect(), receivers)
+    }
+
+    /// What the stage reads, and whether all of that is complete.
+    async fn inputs(
         &self,
         stage: &Stage,
         receivers: &[watch::Receiver<Left>],
@@ -164,7 +269,7 @@ impl Run {
         for input in &stage.inputs {
             let name = self.pipeline.input_name(input).to_owned();
             let artifact = match input {
-                InputRef::Stage(index) => {
+                InputRef::Stage(index) if self.options.chosen.contains(index) => {
                     let mut receiver = receivers[*index].clone();
                     let left = receiver
                         .wait_for(|left| !matches!(left, Left::Nothing))
@@ -178,10 +283,21 @@ impl Run {
                         _ => return Err(format!("`{name}` has no table")),
                     }
                 }
-                InputRef::Table(index) => {
-                    keep_rows(&self.store, &self.pipeline.tables[*index].rows)
-                        .map_err(|error| error.to_string())?
+                InputRef::Stage(index) => {
+                    let limit = self.options.choices.limit;
+                    let other = &self.pipeline.stages[*index];
+                    match as_it_was(&self.pipeline, &self.store, other, limit) {
+                        Ok(Some((artifact, whole))) => {
+                            complete &= whole;
+                            artifact
+                        }
+                        Ok(None) => {
+                            return Err(format!("`{name}` has no table yet; run it, too"));
+                        }
+                        Err(error) => return Err(error.to_string()),
+                    }
                 }
+                InputRef::Table(index) => self.table(*index).map_err(|error| error.to_string())?,
                 InputRef::File(path) => self.file(path).await.map_err(|error| error.to_string())?,
             };
             inputs.push(Input { name, artifact });
@@ -189,77 +305,66 @@ impl Run {
         Ok((inputs, complete))
     }
 
-    /// A file that people wrote, as a table; read again only where the file has been touched.
-    async fn file(&self, path: &str) -> Result<Artifact, StageError> {
-        let full = self.pipeline.project.root.join(path);
-        let state = FileState::of(&full)?;
-        let note = input_note(path);
-        if let Some(digest) = self.store.noted(&note, state)?
-            && let Some(artifact) = self.store.artifact(digest)?
-        {
-            return Ok(artifact);
+    fn table(&self, index: usize) -> Result<Artifact, StoreError> {
+        let kept = &self.tables[index];
+        if let Some(artifact) = kept.get() {
+            return Ok(artifact.clone());
         }
-        let rows = read_rows(&full)
-            .map_err(|error| StageError::Failed(format!("the input `{path}` {error}")))?;
-        let artifact = keep_rows(&self.store, &rows)?;
-        self.store.note(&note, state, artifact.digest()).await?;
+        let artifact = keep_rows(&self.store, &self.pipeline.tables[index].rows)?;
+        Ok(kept.get_or_init(|| artifact).clone())
+    }
+
+    async fn file(&self, path: &str) -> Result<Artifact, StageError> {
+        let (artifact, note) = file(&self.pipeline, &self.store, path)?;
+        if let Some((note, state)) = note {
+            self.store.note(&note, state, artifact.digest()).await?;
+        }
         Ok(artifact)
     }
 
     async fn stage(
         &self,
-        stage: &Stage,
-        inputs: Result<(Vec<Input>, bool), String>,
+        at: usize,
+        receivers: &[watch::Receiver<Left>],
+        ahead: Option<mpsc::Receiver<Row>>,
+        readers: Vec<mpsc::Sender<Row>>,
     ) -> (StageSummary, Left) {
         let start = Instant::now();
+        let stage = &self.pipeline.stages[at];
         let tally = Arc::new(Tally::default());
-        let mut summary = StageSummary {
-            name: stage.name.clone(),
-            state: StageState::Skipped,
-            rows: 0,
-            rows_run: 0,
-            rows_memo: 0,
-            calls: 0,
-            calls_cached: 0,
-            failed_rows: 0,
-            seconds: 0.0,
-            tokens_in: 0,
-            tokens_out: 0,
-            cost_usd: 0.0,
-            reason: None,
-            failed_file: None,
-        };
-        let left = match inputs {
-            Err(why) => {
-                summary.reason = Some(why);
+        let mut summary = StageSummary::new(&stage.name);
+        let (inputs, result) = self.bring_in(at, receivers, ahead, readers, &tally).await;
+        let left = match result {
+            None => {
+                summary.reason = inputs.err();
                 Left::NoTable
             }
-            Ok((inputs, whole)) => match self.bring(stage, inputs.clone(), whole, &tally).await {
-                Ok(made) => {
-                    summary.state = made.state;
-                    summary.rows = made.artifact.rows;
-                    summary.rows_run = made.rows_run;
-                    summary.rows_memo = made.rows_memo;
-                    summary.failed_rows = made.failed.len() as u64;
-                    if let Some(first) = made.failed.first() {
-                        summary.failed_file = Some(stage.failed_file.clone());
-                        let reason = first["_failed"]["reason"].as_str();
-                        summary.reason = reason.map(str::to_owned);
-                    } else if made.state == StageState::Incomplete {
-                        summary.reason = Some("what it reads is incomplete".into());
-                    }
-                    let complete = made.state != StageState::Incomplete;
-                    Left::Table { artifact: Box::new(made.artifact), complete }
+            Some(Ok(made)) => {
+                summary.state = made.state;
+                summary.rows = made.artifact.rows;
+                summary.rows_run = made.rows_run;
+                summary.rows_memo = made.rows_memo;
+                summary.artifact = Some(made.artifact.digest());
+                summary.definition = Some(made.definition);
+                if let Some(failed) = made.failed.filter(|failed| failed.rows > 0) {
+                    summary.failed_rows = failed.rows;
+                    summary.failed_file = Some(made.failed_file);
+                    let first = self.store.rows(&failed).next();
+                    let reason = first.and_then(Result::ok);
+                    let reason =
+                        reason.and_then(|row| Some(row["_failed"]["reason"].as_str()?.to_owned()));
+                    summary.reason = reason;
+                } else if made.state == StageState::Incomplete {
+                    summary.reason = Some("what it reads is incomplete".into());
                 }
-                Err(error) => {
-                    summary.state = StageState::Failed;
-                    summary.reason = Some(error.to_string());
-                    if matches!(error, StageError::Store(StoreError::Damaged(_))) {
-                        self.forget_damaged(stage, &inputs).await;
-                    }
-                    Left::NoTable
-                }
-            },
+                let complete = made.state != StageState::Incomplete;
+                Left::Table { artifact: Box::new(made.artifact), complete }
+            }
+            Some(Err(error)) => {
+                summary.state = StageState::Failed;
+                summary.reason = Some(error.to_string());
+                Left::NoTable
+            }
         };
         summary.calls = tally.calls.load(Ordering::Relaxed);
         summary.calls_cached = tally.calls_cached.load(Ordering::Relaxed);
@@ -270,35 +375,117 @@ impl Run {
         (summary, left)
     }
 
+    /// Waits for the stage's inputs, running rows ahead meanwhile, and brings it up to date.
+    async fn bring_in(
+        &self,
+        at: usize,
+        receivers: &[watch::Receiver<Left>],
+        ahead: Option<mpsc::Receiver<Row>>,
+        readers: Vec<mpsc::Sender<Row>>,
+        tally: &Arc<Tally>,
+    ) -> (Result<(Vec<Input>, bool), String>, Option<Result<Made, StageError>>) {
+        let stage = &self.pipeline.stages[at];
+        let desk = Desk::new(self, stage, readers);
+        let waited = self.inputs(stage, receivers);
+        let (inputs, driver) = match (&stage.compiled.work, ahead) {
+            (Work::Rows(work), Some(ahead))
+                if mode(&self.pipeline, at, &self.options.choices).takes_known() =>
+            {
+                let driver = self.driver(work, at, &desk, tally);
+                (driver.run_ahead(ahead, waited).await, Some(driver))
+            }
+            _ => (waited.await, None),
+        };
+        let (tables, whole) = match &inputs {
+            Ok((tables, whole)) => (tables.clone(), *whole),
+            Err(_) => return (inputs, None),
+        };
+        let desk = &desk;
+        let result = self.bring(at, tables.clone(), whole, tally, desk, driver).await;
+        // A part of a table was damaged: it stands for nothing from now on. What is the stage's own
+        // is made again at once.
+        let result = match result {
+            Err(StageError::Store(StoreError::Damaged(what))) => {
+                self.note(stage, format!("{what}; it is made again"));
+                self.forget_damaged(stage, &tables).await;
+                self.bring(at, tables, whole, tally, desk, None).await
+            }
+            result => result,
+        };
+        (inputs, Some(result))
+    }
+
+    fn driver<'a>(
+        &'a self,
+        work: &'a RowWork,
+        at: usize,
+        desk: &'a Desk<'a>,
+        tally: &'a Arc<Tally>,
+    ) -> Driver<'a> {
+        let stage = &self.pipeline.stages[at];
+        let (definition, mode) =
+            (definition(&self.pipeline, stage), mode(&self.pipeline, at, &self.options.choices));
+        Driver::new(work, definition, mode, &desk.world, tally, desk, self.revision)
+    }
+
+    fn decide(&self, at: usize, inputs: &[Digest]) -> Result<Decision, StoreError> {
+        let (asker, choices) = (self.asker.as_deref(), &self.options.choices);
+        decide(&self.pipeline, &self.store, at, inputs, self.revision, asker, choices)
+    }
+
     /// Finds or makes the stage's table and writes its outputs.
     async fn bring(
         &self,
-        stage: &Stage,
+        at: usize,
         inputs: Vec<Input>,
         whole: bool,
         tally: &Arc<Tally>,
+        desk: &Desk<'_>,
+        driver: Option<Driver<'_>>,
     ) -> Result<Made, StageError> {
         let pipeline = &self.pipeline;
+        let stage = &pipeline.stages[at];
         let digests: Vec<Digest> = inputs.iter().map(|input| input.artifact.digest()).collect();
-        let print = fingerprint(pipeline, stage, &digests);
-        let last = self.store.stage(&pipeline.profile.name, &stage.name)?;
-        let known = match self.store.table(print, self.asker.as_deref())? {
-            Some(table) => self.store.artifact(table.artifact)?,
-            None => None,
-        };
-        let mut made = match known {
-            Some(artifact) => {
-                let same = last.as_ref().is_some_and(|last| last.fingerprint == print.hex());
-                let state = if same { StageState::UpToDate } else { StageState::Restored };
-                Made { artifact, state, rows_run: 0, rows_memo: 0, failed: Vec::new() }
+        let decision = self.decide(at, &digests)?;
+        let last = decision.last.clone();
+        let print = decision.fingerprint;
+        let failed_file = self.output(&stage.failed_file);
+        let mut made = match decision.known {
+            Ok(Found { table, artifact, failed, same }) => {
+                let state = match (&failed, same) {
+                    (Some(_), _) => StageState::Incomplete,
+                    (None, true) => StageState::UpToDate,
+                    (None, false) => StageState::Restored,
+                };
+                let checked = last.as_ref().filter(|_| same).map_or(0, |last| last.checked);
+                Made {
+                    artifact,
+                    state,
+                    rows_run: 0,
+                    rows_memo: 0,
+                    failed,
+                    failed_file,
+                    definition: table.definition,
+                    spans: last.as_ref().filter(|_| same).and_then(|last| last.spans.clone()),
+                    checked,
+                    run: table.run,
+                    revision: self.revision,
+                    fingerprint: print,
+                    settled: same,
+                }
             }
-            None => self.make(stage, inputs, print, tally).await?,
+            Err(ref why) => {
+                tracing::info!(stage = stage.name, why = why.as_str(), "runs");
+                self.make(at, inputs, decision, failed_file, tally, desk, driver).await?
+            }
         };
         if !whole {
             made.state = StageState::Incomplete;
         }
         for output in &stage.outputs {
-            let placed = place(&self.store, &pipeline.project.root, output, &made.artifact).await?;
+            let output = self.output(output);
+            let placed =
+                place(&self.store, &pipeline.project.root, &output, &made.artifact).await?;
             let text = match placed {
                 Placed::Restored => format!("{output} was gone and is restored"),
                 Placed::SetAside(aside) => {
@@ -310,85 +497,228 @@ impl Run {
             };
             self.note(stage, text);
         }
-        place_failed(&pipeline.project.root, &stage.failed_file, &made.failed)?;
-        let record = StageRecord {
-            fingerprint: print.hex(),
-            artifact: made.artifact.digest().hex(),
-            state: made.state.as_str().to_owned(),
-            rows: made.artifact.rows,
-            failed_rows: made.failed.len() as u64,
-            components: explain(pipeline, stage, &digests),
-        };
-        self.store.put_stage(&pipeline.profile.name, &stage.name, &record).await?;
+        let root = &pipeline.project.root;
+        place_failed(&self.store, root, &made.failed_file, made.failed.as_ref())?;
+        self.record(stage, &made, &digests, last).await?;
         Ok(made)
     }
 
-    async fn make(
+    /// Notes how the stage ended, where that is not noted already.
+    async fn record(
         &self,
         stage: &Stage,
+        made: &Made,
+        inputs: &[Digest],
+        last: Option<StageRecord>,
+    ) -> Result<(), StageError> {
+        let pipeline = &self.pipeline;
+        let limit = self.options.choices.limit;
+        let state = made.state.as_str();
+        let accepted = last.as_ref().is_some_and(|last| {
+            last.accepted && last.fingerprint == made.fingerprint.hex() && made.settled
+        });
+        if let Some(last) = &last
+            && made.settled
+            && last.state == state
+            && last.artifact == made.artifact.digest().hex()
+        {
+            return Ok(());
+        }
+        let names = stage.inputs.iter().map(|input| pipeline.input_name(input).to_owned());
+        let digests = inputs.iter().map(Digest::hex);
+        let on = Standing { inputs, revision: made.revision, limit };
+        let record = StageRecord {
+            fingerprint: made.fingerprint.hex(),
+            definition: made.definition.hex(),
+            artifact: made.artifact.digest().hex(),
+            inputs: names.zip(digests).collect(),
+            key: stage.compiled.key.clone(),
+            state: state.to_owned(),
+            rows: made.artifact.rows,
+            failed_rows: made.failed.as_ref().map_or(0, |failed| failed.rows),
+            run: self.transport.run(),
+            made: made.run,
+            checked: made.checked,
+            revision: made.revision,
+            spans: made.spans.clone(),
+            accepted,
+            components: explain(pipeline, stage, on),
+        };
+        let profile = record_profile(pipeline, limit);
+        Ok(self.store.put_stage(&profile, &stage.name, &record).await?)
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "each is a thing of its own")]
+    async fn make(
+        &self,
+        at: usize,
         inputs: Vec<Input>,
-        print: Digest,
+        decision: Decision,
+        failed_file: String,
         tally: &Arc<Tally>,
+        desk: &Desk<'_>,
+        driver: Option<Driver<'_>>,
     ) -> Result<Made, StageError> {
+        let stage = &self.pipeline.stages[at];
         let rows_in = match (&stage.compiled.work, &inputs[..]) {
             (Work::Rows(_), [input]) => Some(input.artifact.rows),
             _ => None,
         };
-        (self.observer)(Event::StageStarted { stage: stage.name.clone(), rows: rows_in });
-        let scratch = Scratch::new(self.pipeline.cache().join("tmp").join(&stage.name))?;
-        let world = World {
-            transport: self.transport.clone(),
-            tally: tally.clone(),
-            store: self.store.clone(),
-            project: self.pipeline.project.clone(),
-            asker: self.asker.clone(),
-            scratch: scratch.path.clone(),
-            note: {
-                let (observer, name) = (self.observer.clone(), stage.name.clone());
-                Arc::new(move |text| observer(Event::Note { stage: name.clone(), text }))
-            },
-        };
+        desk.scratch()?;
+        desk.start(rows_in);
+        let digests: Vec<Digest> = inputs.iter().map(|input| input.artifact.digest()).collect();
         let columns = stage.compiled.columns.names();
-        let sink = Sink::new(self.store.write_artifact(columns), stage.compiled.key.clone());
-        let (made, by_asker) = match (&stage.compiled.work, &inputs[..]) {
+        let writer = self.store.write_artifact(columns);
+        let key = stage.compiled.key.clone();
+        let run = self.transport.run();
+        match (&stage.compiled.work, &inputs[..]) {
             (Work::Rows(work), [input]) => {
-                let watch = Watch { observer: &self.observer, stage: &stage.name };
-                let definition = definition(&self.pipeline, stage);
-                let RowsDone { sink, rows_run, rows_memo, failed, by_asker } =
-                    run_rows(work, definition, input, sink, &world, &watch).await?;
-                let state = match failed.is_empty() {
-                    true => StageState::Ran,
-                    false => StageState::Incomplete,
+                let unique = self.keeps_keys(stage);
+                let sink = match unique {
+                    true => Sink::unique(writer, key),
+                    false => Sink::new(writer, key, &desk.world.scratch),
+                };
+                let driver = driver.unwrap_or_else(|| self.driver(work, at, desk, tally));
+                let earlier = match unique {
+                    true => self.earlier(&decision)?,
+                    false => None,
+                };
+                let done = driver.gather(&input.artifact, sink, earlier).await?;
+                let RowsDone { sink, rows_run, rows_memo, failed, by_asker, spans, oldest } = done;
+                let passing = failed.passing;
+                let failed = match failed.count() {
+                    0 => None,
+                    _ => Some(failed.finish()?),
                 };
                 let artifact = sink.finish()?;
-                (Made { artifact, state, rows_run, rows_memo, failed }, by_asker)
+                let again = decision.mode.again != Again::No;
+                // What came of asking again is what the table stands on.
+                let revision = if again { self.store.revision() } else { self.revision };
+                let on = Standing { inputs: &digests, revision, limit: decision.mode.limit };
+                let fingerprint = fingerprint(&self.pipeline, stage, on);
+                // A table that lacks rows only in passing stands for nothing: the next run takes its
+                // rows up again.
+                if !passing {
+                    let table = StoredTable {
+                        artifact: artifact.digest(),
+                        rows: artifact.rows,
+                        failed: failed.as_ref().map(Artifact::digest),
+                        definition: decision.definition,
+                        run,
+                    };
+                    let asker = self.asker.clone().filter(|_| by_asker);
+                    self.store.put_table(fingerprint, table, asker).await?;
+                }
+                let state = match failed.is_some() {
+                    true => StageState::Incomplete,
+                    false => StageState::Ran,
+                };
+                let spans = match unique && decision.mode.limit.is_none() {
+                    true => Some(spans::keep(&spans, &self.store)?.hex()),
+                    false => None,
+                };
+                // Rows from the memo may stand on answers that are as old as the last time.
+                let before = match (rows_memo > 0 && !again, &decision.last) {
+                    (false, _) => i64::MAX,
+                    (true, Some(last)) => last.checked,
+                    (true, None) => 0,
+                };
+                let checked = oldest.unwrap_or(self.options.choices.now).min(before);
+                Ok(Made {
+                    artifact,
+                    state,
+                    rows_run,
+                    rows_memo,
+                    failed,
+                    failed_file,
+                    definition: decision.definition,
+                    spans,
+                    checked,
+                    run,
+                    revision,
+                    fingerprint,
+                    settled: false,
+                })
             }
             (Work::Rows(_), inputs) => {
                 let what = format!("a row stage has one input, not {}", inputs.len());
-                return Err(StageError::Failed(what));
+                Err(StageError::Failed(what))
             }
             (Work::Table(table), _) => {
-                let sink = table.make(inputs, sink, &world).await?;
+                let sink = Sink::new(writer, key, &desk.world.scratch);
+                let sink = table.make(inputs, sink, &desk.world).await?;
                 let rows_run = sink.rows();
                 let artifact = sink.finish()?;
-                let state = StageState::Ran;
-                (Made { artifact, state, rows_run, rows_memo: 0, failed: Vec::new() }, false)
+                let (digest, rows) = (artifact.digest(), artifact.rows);
+                let definition = decision.definition;
+                let table = StoredTable { artifact: digest, rows, failed: None, definition, run };
+                self.store.put_table(decision.fingerprint, table, None).await?;
+                Ok(Made {
+                    artifact,
+                    state: StageState::Ran,
+                    rows_run,
+                    rows_memo: 0,
+                    failed: None,
+                    failed_file,
+                    definition,
+                    spans: None,
+                    checked: 0,
+                    run,
+                    revision: self.revision,
+                    fingerprint: decision.fingerprint,
+                    settled: false,
+                })
             }
-        };
-        // A table that lacks rows stands for nothing: the next run takes its rows up again.
-        if made.failed.is_empty() {
-            let table = StoredTable { artifact: made.artifact.digest(), rows: made.artifact.rows };
-            let asker = self.asker.clone().filter(|_| by_asker);
-            self.store.put_table(print, table, asker).await?;
         }
-        Ok(made)
     }
 
-    /// Tables that cannot be read whole stand for nothing from now on: the next run makes them again.
+    /// Whether the stage's rows are told apart by the key of the stage that it reads, so that theirs
+    /// are unique because those are.
+    fn keeps_keys(&self, stage: &Stage) -> bool {
+        let (Work::Rows(work), [InputRef::Stage(from)]) = (&stage.compiled.work, &stage.inputs[..])
+        else {
+            return false;
+        };
+        let own = &stage.compiled.key;
+        let theirs = &self.pipeline.stages[*from].compiled.key;
+        !work.stage.is_list()
+            && own.iter().all(|field| work.shape.key.contains(field))
+            && theirs.iter().all(|field| own.contains(field))
+    }
+
+    /// The table that the stage had before under the same definition, standing on the same answers.
+    fn earlier(&self, decision: &Decision) -> Result<Option<Earlier>, StoreError> {
+        match &decision.last {
+            Some(last)
+                if decision.mode.takes_known()
+                    && decision.mode.limit.is_none()
+                    && last.definition == decision.definition.hex()
+                    && last.revision == self.revision =>
+            {
+                Earlier::open(last, &self.store)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Where an output is written: a trial's stand apart.
+    fn output(&self, path: &str) -> String {
+        match self.options.choices.limit {
+            None => path.to_owned(),
+            Some(_) => {
+                let data = self.pipeline.profile.data.as_deref().unwrap_or("data");
+                let data = data.trim_end_matches('/');
+                let below = path.strip_prefix(data).and_then(|rest| rest.strip_prefix('/'));
+                format!("{data}/trial/{}", below.unwrap_or(path))
+            }
+        }
+    }
+
+    /// Tables that cannot be read whole stand for nothing from now on: they are made again.
     async fn forget_damaged(&self, stage: &Stage, inputs: &[Input]) {
-        let profile = &self.pipeline.profile.name;
-        let own = self.store.stage(profile, &stage.name).ok().flatten();
-        let own = own.and_then(|record| record.artifact.parse().ok());
+        let profile = record_profile(&self.pipeline, self.options.choices.limit);
+        let own = self.store.stage(&profile, &stage.name).ok().flatten();
+        let own = own.and_then(|record| record.artifact());
         let own = own.and_then(|digest| self.store.artifact(digest).ok().flatten());
         for artifact in inputs.iter().map(|input| &input.artifact).chain(&own) {
             if self.store.rows(artifact).any(|row| row.is_err())
@@ -404,20 +734,77 @@ impl Run {
     }
 }
 
-struct Watch<'a> {
-    observer: &'a Observer,
+/// Where a stage works: what it may use, and who is told of its rows.
+struct Desk<'a> {
+    run: &'a Run,
     stage: &'a str,
+    world: World,
+    started: AtomicBool,
+    scratch: OnceLock<Option<Scratch>>,
 }
 
-impl RowWatch for Watch<'_> {
+impl<'a> Desk<'a> {
+    fn new(run: &'a Run, stage: &'a Stage, readers: Vec<mpsc::Sender<Row>>) -> Desk<'a> {
+        let (observer, name) = (run.observer.clone(), stage.name.clone());
+        let world = World {
+            transport: run.transport.clone(),
+            store: run.store.clone(),
+            project: run.pipeline.project.clone(),
+            asker: run.asker.clone(),
+            scratch: run.pipeline.cache().join("tmp").join(&stage.name),
+            limit: run.options.choices.limit,
+            note: Arc::new(move |text| observer(Event::Note { stage: name.clone(), text })),
+            // A reader that has enough to do meets the row again in the table.
+            offer: Arc::new(move |row| {
+                for reader in &readers {
+                    if let Ok(place) = reader.try_reserve() {
+                        place.send(row.clone());
+                    }
+                }
+            }),
+        };
+        let (started, scratch) = (AtomicBool::new(false), OnceLock::new());
+        Desk { run, stage: &stage.name, world, started, scratch }
+    }
+
+    /// Makes the stage's own folder, once there is something to do.
+    fn scratch(&self) -> Result<(), StageError> {
+        if self.scratch.get().is_none() {
+            let scratch = Scratch::new(self.world.scratch.clone())?;
+            self.scratch.get_or_init(|| Some(scratch));
+        }
+        Ok(())
+    }
+
+    fn start(&self, rows: Option<u64>) {
+        self.started.store(true, Ordering::Relaxed);
+        (self.run.observer)(Event::StageStarted { stage: self.stage.to_owned(), rows });
+    }
+}
+
+impl RowWatch for Desk<'_> {
+    fn begin(&self) -> Result<(), StageError> {
+        self.scratch()?;
+        if !self.started.swap(true, Ordering::Relaxed) {
+            self.start(None);
+        }
+        Ok(())
+    }
+
     fn done(&self, known: bool) {
-        (self.observer)(Event::RowDone { stage: self.stage.to_owned(), known });
+        (self.run.observer)(Event::RowDone { stage: self.stage.to_owned(), known });
     }
 
     fn failed(&self, key: String, reason: &RowError) {
-        let reason = reason.to_string();
-        (self.observer)(Event::RowFailed { stage: self.stage.to_owned(), key, reason });
+        let (stage, reason) = (self.stage.to_owned(), reason.to_string());
+        (self.run.observer)(Event::RowFailed { stage, key, reason });
     }
+}
+
+/// Milliseconds since 1970.
+fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| since.as_millis().try_into().unwrap_or(i64::MAX))
 }
 
 /// A stage's own empty folder.

@@ -14,5 +14,5 @@ pub use project::Project;
 pub use strict::{Reading, parse_on, parse_strict, to_json};
 pub use types::{
     Common, EnvVar, GithubSection, Limits, ModelSection, PipelineSection, Price, ProfileSection,
-    Text,
+    Text, parse_age,
 };

@@ -265,3 +265,20 @@ impl Common {
     pub const KEYS: [&str; 7] =
         ["kind", "inputs", "outputs", "key", "keep", "where", "description"];
 }
+
+/// A length of time as people write it: a number and `s`, `m`, `h`, `d` or `w`.
+pub fn parse_age(text: &str) -> Option<std::time::Duration> {
+    let text = text.trim();
+    let unit = text.chars().last()?;
+    let seconds: u64 = match unit {
+        's' => 1,
+        'm' => 60,
+        'h' => 60 * 60,
+        'd' => 24 * 60 * 60,
+        'w' => 7 * 24 * 60 * 60,
+        _ => return None,
+    };
+    let digits = &text[..text.len() - 1];
+    let number: u64 = digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse().ok())??;
+    number.checked_mul(seconds).map(std::time::Duration::from_secs)
+}

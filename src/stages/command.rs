@@ -19,7 +19,8 @@ use super::{
     Ask, Columns, Compile, Compiled, Components, Input, InputInfo, Kind, RowError, RowShape,
     RowStage, RowWork, Sink, StageError, TableStage, Work, World,
 };
-use crate::clients::CallError;
+use crate::clients::{Asking, CallError, Stop};
+use crate::store::Made;
 use crate::table::{Digest, Format, Row, write_table};
 
 pub struct Command;
@@ -307,8 +308,8 @@ impl Stage {
             }
             String::from_utf8_lossy(&kept).trim().to_owned()
         };
-        let interrupted = async {
-            while !world.transport.is_interrupted() {
+        let stopped = async {
+            while !world.transport.is_stopped() {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         };
@@ -337,7 +338,10 @@ impl Stage {
                     "`{}` did not end within {seconds} s; raise `timeout`", self.run[0]
                 )));
             }
-            () = interrupted => return Err(StageError::Call(CallError::Interrupted)),
+            () = stopped => {
+                let why = world.transport.stopped().unwrap_or(Stop::Interrupted);
+                return Err(StageError::Call(CallError::Stopped(why)));
+            }
         };
         let ((), unfinished) = told?;
         let status = status?;
@@ -455,14 +459,19 @@ impl RowStage for Stage {
         std::thread::available_parallelism().map_or(1, usize::from)
     }
 
+    fn calls(&self) -> bool {
+        false
+    }
+
     fn run<'a>(
         &'a self,
         rows: &'a [(Row, Ask)],
+        _asking: &'a Asking,
         world: &'a World,
-    ) -> BoxFuture<'a, Vec<Result<Vec<Row>, RowError>>> {
+    ) -> BoxFuture<'a, Vec<Result<Made, RowError>>> {
         Box::pin(async move {
             match self.batch_of(rows, world).await {
-                Ok(results) => results.into_iter().map(Ok).collect(),
+                Ok(results) => results.into_iter().map(|rows| Ok(Made::Rows(rows))).collect(),
                 Err(RowError::Stage(error)) => {
                     // The first row carries the reason that stops the stage; the rest follow it.
                     let mut error = Some(error);

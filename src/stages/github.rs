@@ -12,12 +12,15 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use toml::Spanned;
 
+use super::seen::{Seen, half};
 use super::{
-    Ask, Columns, Compile, Compiled, Components, Kind, RowError, RowStage, RowWork, Secret, Work,
-    World,
+    Ask, Columns, Compile, Compiled, Components, Kind, RowError, RowStage, RowWork, Secret,
+    StageError, Work, World,
 };
-use crate::clients::{self, CallError, Pace, Query, Request};
+use crate::clients::{self, Asking, Pace, Query, Request, Transport, Walk};
+use crate::manifest::parse_age;
 use crate::programs::{Jq, Template};
+use crate::store::{ArtifactWriter, Made, Store};
 use crate::table::{Row, key_of};
 
 pub struct Github;
@@ -56,6 +59,10 @@ struct Settings {
     /// answer; the object as it is where there is none.
     #[schemars(with = "Option<String>")]
     pick: Option<Spanned<String>>,
+    /// How old an answer may be (`12h`, `7d`) before GitHub is asked whether it still holds; for
+    /// ever where it is not given.
+    #[schemars(with = "Option<String>")]
+    max_age: Option<Spanned<String>>,
 }
 
 enum Question {
@@ -73,6 +80,7 @@ struct Stage {
     /// A list's own key, by which an element that moved while it was paged is known again.
     key: Vec<String>,
     keep: Vec<String>,
+    max_age: Option<Duration>,
     concurrency: usize,
 }
 
@@ -95,12 +103,17 @@ impl Kind for Github {
         let filter = cx.filter();
         let question = question(cx, &settings);
         let pick = settings.pick.as_ref().map(|text| cx.jq(text, "pick"));
+        let max_age = settings.max_age.as_ref().map(|text| age(cx, text));
         let client = client(cx);
         let is_list = settings.list.is_some();
         let shape = driver.as_ref().and_then(|driver| cx.row_shape(driver, !is_list));
         let pick = match pick {
             Some(None) => return None,
             Some(Some(jq)) => Some(jq),
+            None => None,
+        };
+        let max_age = match max_age {
+            Some(age) => Some(age?),
             None => None,
         };
         let (shape, question, client) = (shape?, question?, client?);
@@ -138,7 +151,7 @@ impl Kind for Github {
         let secrets = secrets.collect();
         let keep = shape.keep.clone();
         let concurrency = cx.manifest.github.concurrency.get();
-        let stage = Stage { client, question, pick, key: key.clone(), keep, concurrency };
+        let stage = Stage { client, question, pick, key: key.clone(), keep, max_age, concurrency };
         Some(Compiled {
             work: Work::Rows(RowWork { stage: Arc::new(stage), shape, filter: filter? }),
             columns,
@@ -238,6 +251,18 @@ fn question(cx: &mut Compile<'_>, settings: &Settings) -> Option<Question> {
     }
 }
 
+fn age(cx: &mut Compile<'_>, text: &Spanned<String>) -> Option<Duration> {
+    match parse_age(text.get_ref()) {
+        Some(age) => Some(age),
+        None => {
+            let message = format!("`{}` is no length of time", text.get_ref());
+            let help = "write a number and a unit: `30s`, `15m`, `12h`, `7d`, `2w`";
+            cx.fail(text.span(), message, Some(help.into()));
+            None
+        }
+    }
+}
+
 fn client(cx: &mut Compile<'_>) -> Option<clients::Github> {
     let github = &cx.manifest.github;
     // One that cannot be used was told, and replaced, when the manifest was read.
@@ -307,6 +332,14 @@ impl RowStage for Stage {
         Ok(Ask { requests, text: String::new() })
     }
 
+    fn is_list(&self) -> bool {
+        matches!(self.question, Question::List(_))
+    }
+
+    fn max_age(&self) -> Option<Duration> {
+        self.max_age
+    }
+
     fn batch(&self) -> usize {
         match self.question {
             Question::Graphql { batch, .. } => batch,
@@ -318,18 +351,36 @@ impl RowStage for Stage {
         self.concurrency
     }
 
+    fn foresee(&self, ask: &Ask, transport: &Transport) -> (Vec<Request>, bool) {
+        match &self.question {
+            Question::List(_) | Question::Lists(_) => {
+                let walks = ask.requests.iter().map(|first| self.client.foresee(transport, first));
+                walks.fold((Vec::new(), true), |(mut all, exact), (pages, whole)| {
+                    all.extend(pages);
+                    (all, exact && whole)
+                })
+            }
+            _ => (ask.requests.clone(), true),
+        }
+    }
+
     fn run<'a>(
         &'a self,
         rows: &'a [(Row, Ask)],
+        asking: &'a Asking,
         world: &'a World,
-    ) -> BoxFuture<'a, Vec<Result<Vec<Row>, RowError>>> {
+    ) -> BoxFuture<'a, Vec<Result<Made, RowError>>> {
         Box::pin(async move {
             if let Question::Graphql { query, .. } = &self.question {
-                return self.graphql(query, rows, world).await;
+                let results = self.graphql(query, rows, asking).await;
+                return results.into_iter().map(|rows| rows.map(Made::Rows)).collect();
             }
             let mut results = Vec::with_capacity(rows.len());
             for (row, ask) in rows {
-                results.push(self.rest(row, ask, world).await);
+                results.push(match &self.question {
+                    Question::List(_) => self.list(row, &ask.requests[0], asking, world).await,
+                    _ => self.rest(row, ask, asking).await.map(Made::Rows),
+                });
             }
             results
         })
@@ -337,13 +388,12 @@ impl RowStage for Stage {
 }
 
 impl Stage {
-    async fn rest(&self, row: &Row, ask: &Ask, world: &World) -> Result<Vec<Row>, RowError> {
+    async fn rest(&self, row: &Row, ask: &Ask, asking: &Asking) -> Result<Vec<Row>, RowError> {
         match &self.question {
-            Question::List(_) => self.list(row, &ask.requests[0], world).await,
-            Question::Lists(lists) => self.lists(lists, row, world).await,
-            Question::Diff(_) => self.diff(&ask.requests[0], world).await,
+            Question::Lists(lists) => self.lists(lists, row, asking).await,
+            Question::Diff(_) => self.diff(&ask.requests[0], asking).await,
             _ => {
-                let answer = world.transport.call(&ask.requests[0], &world.tally).await?;
+                let answer = asking.transport.call(&ask.requests[0], asking).await?;
                 match answer.is_success() {
                     true => self.pick(&answer.json()?),
                     false => Ok(vec![outcome(answer.status)]),
@@ -353,47 +403,48 @@ impl Stage {
     }
 
     /// Every element of every page, once: one that moved while the list was paged stands where it
-    /// was first seen, as it was last seen.
-    async fn list(&self, row: &Row, first: &Request, world: &World) -> Result<Vec<Row>, RowError> {
-        let mut found: Vec<Row> = Vec::new();
-        let mut places: HashMap<String, usize> = HashMap::new();
+    /// was first seen, as it was last seen. Rows are handed on page by page, and written down as
+    /// they come: a list may be longer than what can be held at once.
+    async fn list(
+        &self,
+        row: &Row,
+        first: &Request,
+        asking: &Asking,
+        world: &World,
+    ) -> Result<Made, RowError> {
+        let mut list = List {
+            kept: self.kept(row),
+            key: &self.key,
+            seen: Seen::new(&world.scratch),
+            writer: world.store.write_artifact(&[]),
+            moved: HashMap::new(),
+            offer: &*world.offer,
+        };
         let mut fault = None;
         let mut missing = None;
-        let kept: Row = self
-            .keep
-            .iter()
-            .filter_map(|field| Some((field.clone(), row.get(field)?.clone())))
-            .collect();
-        let walk = self.client.list(&world.transport, first, &world.tally, |page| {
+        let mut enough = false;
+        let walk = self.client.list(asking, first, |page| {
             missing = missing.or(page.outcome);
             for element in &page.elements {
-                match self.pick(element) {
-                    Ok(picked) => {
-                        for row in picked {
-                            let mut whole = kept.clone();
-                            whole.extend(row.clone());
-                            match key_of(&whole, &self.key) {
-                                Ok(key) => match places.get(&key.0) {
-                                    Some(place) => found[*place] = row,
-                                    None => {
-                                        places.insert(key.0, found.len());
-                                        found.push(row);
-                                    }
-                                },
-                                Err(field) => {
-                                    fault = Some(RowError::Row(format!(
-                                        "`pick` makes a row without the key field `{field}`"
-                                    )));
-                                }
-                            }
+                let picked = self.pick(element);
+                let added = picked.and_then(|rows| {
+                    for row in rows {
+                        enough |= world.limit.is_some_and(|most| list.writer.rows() >= most);
+                        if !enough {
+                            list.add(row)?;
                         }
                     }
-                    Err(error) => fault = Some(error),
+                    Ok(())
+                });
+                if let Err(error) = added {
+                    fault = Some(error);
+                    break;
                 }
             }
-            match fault {
-                Some(_) => Err(CallError::Protocol("the list is not read on".into())),
-                None => Ok(()),
+            enough |= world.limit.is_some_and(|most| list.writer.rows() >= most);
+            match (&fault, enough) {
+                (None, false) => Ok(Walk::On),
+                _ => Ok(Walk::Enough),
             }
         });
         let walked = walk.await;
@@ -405,15 +456,20 @@ impl Stage {
                 first.shown(),
                 meaning(status)
             ))),
-            (None, Ok(()), None) => Ok(found),
+            (None, Ok(()), None) => list.finish(&world.store),
         }
+    }
+
+    fn kept(&self, row: &Row) -> Row {
+        let field = |field: &String| Some((field.clone(), row.get(field)?.clone()));
+        self.keep.iter().filter_map(field).collect()
     }
 
     async fn lists(
         &self,
         lists: &[(String, Template)],
         row: &Row,
-        world: &World,
+        asking: &Asking,
     ) -> Result<Vec<Row>, RowError> {
         let mut gathered = Row::new();
         let mut missing = None;
@@ -421,10 +477,10 @@ impl Stage {
             let mut elements = Vec::new();
             if let Some(path) = optional(address, row)? {
                 let first = self.client.get(&path);
-                let walk = self.client.list(&world.transport, &first, &world.tally, |page| {
+                let walk = self.client.list(asking, &first, |page| {
                     missing = missing.or(page.outcome);
                     elements.extend(page.elements);
-                    Ok(())
+                    Ok(Walk::On)
                 });
                 walk.await?;
             }
@@ -439,8 +495,8 @@ impl Stage {
 
     /// A diff; where GitHub has none to give as one (406: more than 20,000 lines, 300 files or
     /// 1 MB), what its files' own patches hold, each file that lacks one marked.
-    async fn diff(&self, request: &Request, world: &World) -> Result<Vec<Row>, RowError> {
-        let answer = world.transport.call(request, &world.tally).await?;
+    async fn diff(&self, request: &Request, asking: &Asking) -> Result<Vec<Row>, RowError> {
+        let answer = asking.transport.call(request, asking).await?;
         if answer.is_success() {
             let diff = String::from_utf8_lossy(&answer.body).into_owned();
             return self.pick(&json!({
@@ -456,12 +512,12 @@ impl Stage {
         let mut diff = String::new();
         let mut files = Vec::new();
         let mut missing = None;
-        let walk = self.client.list(&world.transport, &first, &world.tally, |page| {
+        let walk = self.client.list(asking, &first, |page| {
             missing = missing.or(page.outcome);
             for file in &page.elements {
                 files.push(add_file(&mut diff, file));
             }
-            Ok(())
+            Ok(Walk::On)
         });
         walk.await?;
         if let Some(status) = missing {
@@ -477,14 +533,14 @@ impl Stage {
         &self,
         query: &Query,
         rows: &[(Row, Ask)],
-        world: &World,
+        asking: &Asking,
     ) -> Vec<Result<Vec<Row>, RowError>> {
         let mut asked = Vec::new();
         for (row, _) in rows {
             // `ask` took the same fields before.
             asked.push(variables(query, row).unwrap_or_default());
         }
-        let answers = self.client.batch(&world.transport, query, &asked, &world.tally).await;
+        let answers = self.client.batch(asking, query, &asked).await;
         answers
             .into_iter()
             .map(|answer| {
@@ -516,6 +572,60 @@ impl Stage {
                 }
             })
             .collect()
+    }
+}
+
+/// Rows of one list on their way into the store.
+struct List<'a> {
+    kept: Row,
+    key: &'a [String],
+    seen: Seen,
+    writer: ArtifactWriter,
+    /// Elements that were seen again and had changed, by the place where they were first seen.
+    moved: HashMap<u64, Row>,
+    offer: &'a (dyn Fn(&Row) + Send + Sync),
+}
+
+/// Lists of up to so many rows are remembered as rows, longer ones as an artifact.
+const SHORT: u64 = 500;
+
+impl List<'_> {
+    fn add(&mut self, picked: Row) -> Result<(), RowError> {
+        let mut row = self.kept.clone();
+        row.extend(picked);
+        let key = key_of(&row, self.key).map_err(|field| {
+            RowError::Row(format!("`pick` makes a row without the key field `{field}`"))
+        })?;
+        let text = serde_json::to_vec(&row).expect("rows always serialize");
+        match self.seen.see(key.0.as_bytes(), self.writer.rows(), half(&text))? {
+            None => {
+                (self.offer)(&row);
+                self.writer.push(&row).map_err(StageError::from)?;
+            }
+            Some((_, before)) if before == half(&text) => {}
+            Some((place, _)) => {
+                self.moved.insert(place, row);
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(mut self, store: &Store) -> Result<Made, RowError> {
+        let mut artifact = self.writer.finish().map_err(StageError::from)?;
+        if !self.moved.is_empty() {
+            let mut writer = store.write_artifact(&[]);
+            for (place, row) in (0..).zip(store.rows(&artifact)) {
+                let row = row.map_err(StageError::from)?;
+                let row = self.moved.remove(&place).unwrap_or(row);
+                writer.push(&row).map_err(StageError::from)?;
+            }
+            artifact = writer.finish().map_err(StageError::from)?;
+        }
+        if artifact.rows > SHORT {
+            return Ok(Made::Stored(artifact.digest()));
+        }
+        let rows: Result<Vec<Row>, _> = store.rows(&artifact).collect();
+        Ok(Made::Rows(rows.map_err(StageError::from)?))
     }
 }
 

@@ -1,7 +1,6 @@
 //! Kind `llm`: a model's answer to each row, held to a JSON Schema.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -14,9 +13,10 @@ use super::{
     Ask, Columns, Compile, Compiled, Components, Kind, RowError, RowStage, RowWork, Secret, Work,
     World,
 };
-use crate::clients::{Answer, Chat, Pace, Usage};
-use crate::manifest::{ModelSection, Price, did_you_mean};
+use crate::clients::{Answer, Asking, Chat, Pace, Usage};
+use crate::manifest::{ModelSection, did_you_mean};
 use crate::programs::{AnswerSchema, Jq, Template};
+use crate::store::Made;
 use crate::table::Row;
 
 pub struct Llm;
@@ -79,7 +79,6 @@ impl Answers {
 struct Stage {
     chat: Chat,
     model: ModelSection,
-    price: Option<Price>,
     system: Option<Template>,
     prompt: Template,
     schema: Option<AnswerSchema>,
@@ -151,7 +150,6 @@ impl Kind for Llm {
         let key = shape.key.clone();
         let stage = Stage {
             concurrency: chat.pace.concurrency.get(),
-            price: model.price,
             model,
             chat,
             system,
@@ -226,6 +224,7 @@ fn model(cx: &mut Compile<'_>, name: &Spanned<String>) -> Option<(ModelSection, 
             tokens: 0,
         },
         max_tokens: model.max_completion_tokens.or(model.max_tokens),
+        price: model.price,
         pool: model.model.clone(),
     };
     Some((model.clone(), chat))
@@ -279,12 +278,13 @@ impl RowStage for Stage {
     fn run<'a>(
         &'a self,
         rows: &'a [(Row, Ask)],
-        world: &'a World,
-    ) -> BoxFuture<'a, Vec<Result<Vec<Row>, RowError>>> {
+        asking: &'a Asking,
+        _world: &'a World,
+    ) -> BoxFuture<'a, Vec<Result<Made, RowError>>> {
         Box::pin(async move {
             let mut results = Vec::with_capacity(rows.len());
             for (row, _) in rows {
-                results.push(self.answer(row, world).await.map(|row| vec![row]));
+                results.push(self.answer(row, asking).await.map(|row| Made::Rows(vec![row])));
             }
             results
         })
@@ -345,14 +345,12 @@ impl Stage {
     }
 
     /// Asks, and asks again with what was wrong, at most `repairs` times.
-    async fn answer(&self, row: &Row, world: &World) -> Result<Row, RowError> {
+    async fn answer(&self, row: &Row, asking: &Asking) -> Result<Row, RowError> {
         let first = self.body(row)?;
         let mut body = first.clone();
         let mut attempt = 0;
         loop {
-            let (answer, value) =
-                self.chat.ask(&world.transport, body.clone(), &world.tally).await?;
-            self.count(&answer, &value, world);
+            let (answer, value) = self.chat.ask(asking, body.clone()).await?;
             let call = answer.key.0.short();
             match self.judge(row, &value) {
                 Verdict::Good(mut fields) => {
@@ -374,24 +372,6 @@ impl Stage {
                     body = repair(&first, &said, &faults);
                 }
             }
-        }
-    }
-
-    /// Counts what was paid now.
-    fn count(&self, answer: &Answer, value: &Value, world: &World) {
-        if answer.cached {
-            return;
-        }
-        let usage = Usage::of(value);
-        world.tally.tokens_in.fetch_add(usage.input, Ordering::Relaxed);
-        world.tally.tokens_out.fetch_add(usage.output, Ordering::Relaxed);
-        if let Some(price) = self.price {
-            let cached = usage.cached_input.min(usage.input);
-            // USD a million tokens is a millionth of a USD a token.
-            let micros = (usage.input - cached) as f64 * price.input
-                + cached as f64 * price.cached_input.unwrap_or(price.input)
-                + usage.output as f64 * price.output;
-            world.tally.cost_micros.fetch_add(micros.round() as u64, Ordering::Relaxed);
         }
     }
 

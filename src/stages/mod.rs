@@ -8,6 +8,7 @@ mod command;
 mod compile;
 mod github;
 mod llm;
+mod seen;
 mod sink;
 mod sql;
 
@@ -17,15 +18,16 @@ pub use sink::Sink;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::future::BoxFuture;
 use schemars::{Schema, SchemaGenerator};
 use thiserror::Error;
 
-use crate::clients::{CallError, Request, Tally, Transport};
+use crate::clients::{Asking, CallError, Request, Transport};
 use crate::manifest::{Project, SourceText};
 use crate::programs::Condition;
-use crate::store::{Artifact, Store, StoreError};
+use crate::store::{Artifact, Made, Store, StoreError};
 use crate::table::Row;
 
 /// Every kind there is.
@@ -120,6 +122,21 @@ pub trait RowStage: Send + Sync {
     /// What `row` asks. Sends nothing.
     fn ask(&self, row: &Row) -> Result<Ask, RowError>;
 
+    /// Whether its rows stand on answers to calls.
+    fn calls(&self) -> bool {
+        true
+    }
+
+    /// Whether each row becomes a list: as many rows as there turn out to be.
+    fn is_list(&self) -> bool {
+        false
+    }
+
+    /// How old an answer may be before it is asked for again.
+    fn max_age(&self) -> Option<Duration> {
+        None
+    }
+
     /// How many rows `run` takes at once, at the most.
     fn batch(&self) -> usize {
         1
@@ -128,13 +145,20 @@ pub trait RowStage: Send + Sync {
     /// How many batches may be under way at once.
     fn concurrency(&self) -> usize;
 
-    /// The rows that come out for each of `rows`, which `ask` accepted, in the order of `rows`. The
-    /// driver writes the carried fields ([`RowShape`]) before them.
+    /// The requests that `row`, which asks `ask`, will make, as far as recorded answers tell;
+    /// `false` where there may be more.
+    fn foresee(&self, ask: &Ask, _transport: &Transport) -> (Vec<Request>, bool) {
+        (ask.requests.clone(), true)
+    }
+
+    /// What each of `rows`, which `ask` accepted, makes, in the order of `rows`. The driver writes
+    /// the carried fields ([`RowShape`]) before those that come out. Calls go by way of `asking`.
     fn run<'a>(
         &'a self,
         rows: &'a [(Row, Ask)],
+        asking: &'a Asking,
         world: &'a World,
-    ) -> BoxFuture<'a, Vec<Result<Vec<Row>, RowError>>>;
+    ) -> BoxFuture<'a, Vec<Result<Made, RowError>>>;
 }
 
 /// A stage that makes its table at once.
@@ -161,15 +185,18 @@ pub struct Input {
 /// What a running stage may use.
 pub struct World {
     pub transport: Arc<Transport>,
-    pub tally: Arc<Tally>,
     pub store: Store,
     pub project: Project,
     /// Who asks GitHub, for results that depend on it; `None` where nobody is asked.
     pub asker: Option<String>,
     /// An empty folder of its own, removed when the stage ends.
     pub scratch: PathBuf,
+    /// A trial: no list is read beyond so many rows.
+    pub limit: Option<u64>,
     /// For what is worth saying but stops nothing.
     pub note: Arc<dyn Fn(String) + Send + Sync>,
+    /// Hands a row on to the stages that read this one, before the table is there.
+    pub offer: Arc<dyn Fn(&Row) + Send + Sync>,
 }
 
 /// Why a row has no result.

@@ -324,20 +324,20 @@ impl TableStage for Stage {
                     .map_err(failed)?;
                 let stop = transport.clone();
                 connection
-                    .progress_handler(100_000, Some(move || stop.is_interrupted()))
+                    .progress_handler(100_000, Some(move || stop.is_stopped()))
                     .map_err(failed)?;
                 for (name, columns, input) in &tables {
                     let rows = store.rows(&input.artifact);
                     // The handler is not asked between short statements.
-                    let rows = rows.take_while(|_| !transport.is_interrupted());
+                    let rows = rows.take_while(|_| !transport.is_stopped());
                     fill(&mut connection, name, columns, rows)?;
                 }
                 confine(&mut connection).map_err(failed)?;
                 let made = ask(&connection, &query, sink, &*note);
                 let made = made.map_err(|error| with_unknown(error, &tables));
-                match transport.is_interrupted() {
-                    true => Err(StageError::Call(CallError::Interrupted)),
-                    false => made,
+                match transport.stopped() {
+                    Some(why) => Err(StageError::Call(CallError::Stopped(why))),
+                    None => made,
                 }
             };
             tokio::task::spawn_blocking(work)

@@ -7,7 +7,8 @@
 use std::collections::VecDeque;
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::ops::Range;
+use std::path::PathBuf;
 
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
@@ -16,7 +17,7 @@ use super::files::write_object;
 use super::{Store, StoreError};
 use crate::table::{Column, Digest, Hasher, Row, Types};
 
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// Chunks are cut between these sizes (bytes before compression), at about 64 KiB on average.
 const SMALLEST: usize = 16 << 10;
 const LARGEST: usize = 1 << 20;
@@ -29,15 +30,19 @@ pub struct Artifact {
     version: u32,
     pub rows: u64,
     pub columns: Vec<Column>,
-    chunks: Vec<Chunk>,
+    pub chunks: Vec<Chunk>,
     #[serde(skip, default = "no_digest")]
     digest: Digest,
 }
 
+/// Some consecutive rows of a table.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct Chunk {
+pub struct Chunk {
     digest: String,
-    rows: u64,
+    pub rows: u64,
+    /// What its rows hold, in the order of first appearance: a column's place in the artifact's
+    /// list, and the types that it has here.
+    columns: Vec<(usize, Types)>,
 }
 
 fn no_digest() -> Digest {
@@ -50,23 +55,33 @@ impl Artifact {
     }
 }
 
+impl Chunk {
+    pub fn digest(&self) -> &str {
+        &self.digest
+    }
+}
+
 /// Takes rows in order and keeps them as an artifact.
 pub struct ArtifactWriter {
-    objects: PathBuf,
-    buffer: Vec<u8>,
-    buffered: u64,
+    store: Store,
     columns: IndexMap<String, Types>,
     chunks: Vec<Chunk>,
     rows: u64,
+    buffer: Vec<u8>,
+    buffered: u64,
+    /// The columns of the rows in the buffer.
+    here: IndexMap<usize, Types>,
 }
 
 impl ArtifactWriter {
     pub fn push(&mut self, row: &Row) -> Result<(), StoreError> {
         for (name, value) in row {
-            match self.columns.get_mut(name) {
-                Some(types) => types.see(value),
-                None => self.columns.entry(name.clone()).or_default().see(value),
-            }
+            let place = match self.columns.get_index_of(name) {
+                Some(place) => place,
+                None => self.columns.insert_full(name.clone(), Types::default()).0,
+            };
+            self.columns[place].see(value);
+            self.here.entry(place).or_default().see(value);
         }
         let start = self.buffer.len();
         serde_json::to_writer(&mut self.buffer, row).map_err(io::Error::from)?;
@@ -85,21 +100,49 @@ impl ArtifactWriter {
         Ok(())
     }
 
+    /// Takes over a chunk of another artifact as it is, without reading it. That is only possible
+    /// where its rows would be cut here as they were there: between two chunks, and not with the
+    /// last one, which the table's end has cut.
+    pub fn take_over(&mut self, from: &Artifact, at: usize) -> bool {
+        let chunk = &from.chunks[at];
+        let there = chunk.digest.parse().is_ok_and(|digest| self.store.has_object(digest));
+        if !self.buffer.is_empty() || at + 1 == from.chunks.len() || !there {
+            return false;
+        }
+        let mut columns = Vec::with_capacity(chunk.columns.len());
+        for (place, types) in &chunk.columns {
+            let Some(column) = from.columns.get(*place) else { return false };
+            let place = match self.columns.get_index_of(&column.name) {
+                Some(place) => place,
+                None => self.columns.insert_full(column.name.clone(), Types::default()).0,
+            };
+            self.columns[place].add(*types);
+            columns.push((place, *types));
+        }
+        self.rows += chunk.rows;
+        self.chunks.push(Chunk { digest: chunk.digest.clone(), rows: chunk.rows, columns });
+        true
+    }
+
+    pub fn rows(&self) -> u64 {
+        self.rows
+    }
+
     /// The first row so far that is `wanted`. Reads all that was written: for errors.
     pub fn find(&self, wanted: impl Fn(&Row) -> bool) -> Option<Row> {
-        let stored = self.chunks.iter().filter_map(|chunk| read_chunk(&self.objects, chunk).ok());
-        let waiting = self.buffer.split(|byte| *byte == b'\n');
-        let waiting = waiting.filter_map(|line| serde_json::from_slice(line).ok());
-        stored.flatten().chain(waiting).find(|row| wanted(row))
+        let stored =
+            self.chunks.iter().filter_map(|chunk| rows_of(&self.store.lines_of(chunk).ok()?).ok());
+        let waiting = rows_of(&self.buffer).ok();
+        stored.chain(waiting).flatten().find(|row| wanted(row))
     }
 
     fn cut(&mut self) -> Result<(), StoreError> {
         let digest = Digest::of(&self.buffer);
-        let path = object(&self.objects, digest);
-        if !path.exists() {
-            write_object(&path, &zstd::encode_all(&self.buffer[..], 3)?)?;
+        if !self.store.has_object(digest) {
+            self.store.put_object(digest, &zstd::encode_all(&self.buffer[..], 3)?)?;
         }
-        self.chunks.push(Chunk { digest: digest.hex(), rows: self.buffered });
+        let columns = self.here.drain(..).collect();
+        self.chunks.push(Chunk { digest: digest.hex(), rows: self.buffered, columns });
         self.buffer.clear();
         self.buffered = 0;
         Ok(())
@@ -119,10 +162,14 @@ impl ArtifactWriter {
             digest: no_digest(),
         };
         let list = serde_json::to_vec(&artifact).map_err(io::Error::from)?;
-        artifact.digest = Hasher::new("artifact").part(&list).finish();
-        write_object(&object(&self.objects, artifact.digest), &list)?;
+        artifact.digest = list_digest(&list);
+        self.store.put_object(artifact.digest, &list)?;
         Ok(artifact)
     }
+}
+
+fn list_digest(list: &[u8]) -> Digest {
+    Hasher::new("artifact").part(list).finish()
 }
 
 impl Store {
@@ -131,27 +178,23 @@ impl Store {
     pub fn write_artifact(&self, columns: &[String]) -> ArtifactWriter {
         let columns = columns.iter().map(|name| (name.clone(), Types::default())).collect();
         ArtifactWriter {
-            objects: self.objects(),
-            buffer: Vec::new(),
-            buffered: 0,
+            store: self.clone(),
             columns,
             chunks: Vec::new(),
             rows: 0,
+            buffer: Vec::new(),
+            buffered: 0,
+            here: IndexMap::new(),
         }
     }
 
-    /// The artifact of that digest, if all of it is there. What is damaged is dropped.
+    /// The artifact of that digest, if its list is there. What is damaged is dropped.
     pub fn artifact(&self, digest: Digest) -> Result<Option<Artifact>, StoreError> {
-        let path = object(&self.objects(), digest);
-        let list = match fs::read(&path) {
-            Ok(list) => list,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error.into()),
-        };
-        let whole = Hasher::new("artifact").part(&list).finish() == digest;
+        let Some(list) = self.object(digest)? else { return Ok(None) };
+        let whole = list_digest(&list) == digest;
         let parsed = whole.then(|| serde_json::from_slice::<Artifact>(&list).ok()).flatten();
         let Some(mut artifact) = parsed.filter(|artifact| artifact.version == VERSION) else {
-            fs::remove_file(&path)?;
+            self.drop_object(digest);
             return Ok(None);
         };
         artifact.digest = digest;
@@ -160,17 +203,77 @@ impl Store {
 
     /// The rows of an artifact, in order, a chunk at a time.
     pub fn rows(&self, artifact: &Artifact) -> ArtifactReader {
-        ArtifactReader {
-            objects: self.objects(),
-            chunks: artifact.chunks.clone().into(),
-            rows: VecDeque::new(),
+        self.rows_of(artifact, 0..artifact.chunks.len())
+    }
+
+    /// The rows of some of its chunks.
+    pub fn rows_of(&self, artifact: &Artifact, chunks: Range<usize>) -> ArtifactReader {
+        let chunks = artifact.chunks[chunks].iter().cloned().collect();
+        ArtifactReader { store: self.clone(), chunks, rows: VecDeque::new() }
+    }
+
+    /// The lines of a chunk, each a row as compact JSON.
+    pub fn lines_of(&self, chunk: &Chunk) -> Result<Vec<u8>, StoreError> {
+        let damaged = |what: &str| StoreError::Damaged(format!("chunk {} {what}", chunk.digest));
+        let digest: Digest = chunk.digest.parse().map_err(|_| damaged("is named wrongly"))?;
+        let bytes = self.object(digest).map_err(|error| damaged(&error.to_string()))?;
+        let bytes = bytes.ok_or_else(|| damaged("is gone"))?;
+        let lines = zstd::decode_all(&bytes[..]).ok().filter(|lines| Digest::of(lines) == digest);
+        lines.ok_or_else(|| {
+            // Dropped, so that the next run makes it again.
+            self.drop_object(digest);
+            damaged("does not match its digest; it was dropped, run again to make it anew")
+        })
+    }
+
+    /// The bytes of an object, unchecked.
+    pub(super) fn object(&self, digest: Digest) -> Result<Option<Vec<u8>>, StoreError> {
+        if let Some(bytes) = self.aside().get(&digest) {
+            return Ok(Some(bytes.to_vec()));
         }
+        match fs::read(self.object_path(digest)) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn has_object(&self, digest: Digest) -> bool {
+        self.object_path(digest).exists() || self.aside().contains_key(&digest)
+    }
+
+    /// Keeps bytes under their digest; those of a store that is only read stay in memory.
+    pub fn put_object(&self, digest: Digest, bytes: &[u8]) -> Result<(), StoreError> {
+        match self.inner.writer {
+            Some(_) => Ok(write_object(&self.object_path(digest), bytes)?),
+            None => {
+                self.aside().insert(digest, bytes.into());
+                Ok(())
+            }
+        }
+    }
+
+    /// The bytes that were kept under `digest`, if they are whole.
+    pub fn get_object(&self, digest: Digest) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(self.object(digest)?.filter(|bytes| Digest::of(bytes) == digest))
+    }
+
+    fn drop_object(&self, digest: Digest) {
+        if self.inner.writer.is_some() {
+            // It is gone already, or stays damaged and is found out again.
+            let _ = fs::remove_file(self.object_path(digest));
+        }
+    }
+
+    pub(super) fn object_path(&self, digest: Digest) -> PathBuf {
+        let hex = digest.hex();
+        self.objects().join(&hex[..2]).join(&hex[2..])
     }
 }
 
 /// Reads an artifact's rows in order; holds one chunk.
 pub struct ArtifactReader {
-    objects: PathBuf,
+    store: Store,
     chunks: VecDeque<Chunk>,
     rows: VecDeque<Row>,
 }
@@ -184,7 +287,7 @@ impl Iterator for ArtifactReader {
                 return Some(Ok(row));
             }
             let chunk = self.chunks.pop_front()?;
-            match read_chunk(&self.objects, &chunk) {
+            match self.store.lines_of(&chunk).and_then(|lines| rows_of(&lines)) {
                 Ok(rows) => self.rows = rows,
                 Err(error) => {
                     self.chunks.clear();
@@ -195,27 +298,11 @@ impl Iterator for ArtifactReader {
     }
 }
 
-fn read_chunk(objects: &Path, chunk: &Chunk) -> Result<VecDeque<Row>, StoreError> {
-    let damaged = |what: &str| StoreError::Damaged(format!("chunk {} {what}", chunk.digest));
-    let digest: Digest = chunk.digest.parse().map_err(|_| damaged("is named wrongly"))?;
-    let path = object(objects, digest);
-    let bytes = fs::read(&path).map_err(|error| damaged(&format!("cannot be read: {error}")))?;
-    let lines = zstd::decode_all(&bytes[..]).ok().filter(|lines| Digest::of(lines) == digest);
-    let Some(lines) = lines else {
-        // Dropped, so that the next run makes it again.
-        let _ = fs::remove_file(&path);
-        return Err(damaged(
-            "does not match its digest; it was dropped, run again to make it anew",
-        ));
+fn rows_of(lines: &[u8]) -> Result<VecDeque<Row>, StoreError> {
+    let lines = lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+    let row = |line| {
+        let damaged = |_| StoreError::Damaged("a chunk holds what is no row".into());
+        serde_json::from_slice(line).map_err(damaged)
     };
-    lines
-        .split(|byte| *byte == b'\n')
-        .filter(|line| !line.is_empty())
-        .map(|line| serde_json::from_slice(line).map_err(|_| damaged("holds no rows")))
-        .collect()
-}
-
-fn object(objects: &Path, digest: Digest) -> PathBuf {
-    let hex = digest.hex();
-    objects.join(&hex[..2]).join(&hex[2..])
+    lines.map(row).collect()
 }

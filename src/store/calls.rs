@@ -1,9 +1,9 @@
 //! The call cache: answers by the hash of their request.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use bytes::Bytes;
-use rusqlite::{OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, params};
 use serde::{Deserialize, Serialize};
 
 use super::{Store, StoreError};
@@ -24,6 +24,17 @@ pub struct CallRecord {
     pub headers: BTreeMap<String, String>,
     pub body: Bytes,
     pub source: Source,
+    /// When the server last gave it.
+    pub given: Given,
+}
+
+/// When an answer was last given.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Given {
+    /// Milliseconds since 1970; 0 where it is not known.
+    pub at: i64,
+    /// The run in which it was.
+    pub run: i64,
 }
 
 /// Who gave an answer.
@@ -31,13 +42,23 @@ pub struct CallRecord {
 #[serde(transparent)]
 pub struct Source(pub String);
 
+/// How an answer comes into the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keep {
+    /// Where there was none.
+    First,
+    /// In place of another: what stands on that one is to be made again.
+    Instead,
+}
+
 impl Store {
     /// The stored answer for `key`. A damaged entry counts as absent, so that it is made again.
     pub fn call(&self, key: CallKey) -> Result<Option<CallRecord>, StoreError> {
-        let found = self.inner.readers.read(|connection| {
+        let found = self.read(|connection| {
             connection
                 .prepare_cached(
-                    "SELECT method, url, accept, request, status, headers, body, digest, source
+                    "SELECT method, url, accept, request, status, headers, body, digest, source,
+                            checked, run
                      FROM calls WHERE key = ?1",
                 )?
                 .query_row([&key.0.0[..]], |row| {
@@ -51,6 +72,7 @@ impl Store {
                             headers: BTreeMap::new(),
                             body: Bytes::new(),
                             source: Source(row.get(8)?),
+                            given: Given { at: row.get(9)?, run: row.get(10)? },
                         },
                         row.get::<_, Vec<u8>>(3)?,
                         row.get::<_, String>(5)?,
@@ -79,42 +101,112 @@ impl Store {
         Ok(Some(record))
     }
 
-    /// Stores an answer; returns once it is committed.
-    pub async fn put_call(&self, key: CallKey, record: &CallRecord) -> Result<(), StoreError> {
+    /// Whether an answer is stored for `key`; does not read it.
+    pub fn has_call(&self, key: CallKey) -> Result<bool, StoreError> {
+        self.read(|connection| {
+            connection.prepare_cached("SELECT 1 FROM calls WHERE key = ?1")?.exists([&key.0.0[..]])
+        })
+    }
+
+    /// Stores an answer; returns once it is committed. A model's answer that another takes the place
+    /// of is kept in the history: it was paid for.
+    pub async fn put_call(
+        &self,
+        key: CallKey,
+        record: &CallRecord,
+        keep: Keep,
+    ) -> Result<(), StoreError> {
         let record = record.clone();
         let request = compress(&record.request)?;
         let body = compress(&record.body)?;
         let digest = Digest::of(&record.body);
         let headers = serde_json::to_string(&record.headers).expect("texts always serialize");
-        self.inner
-            .writer
-            .commit(move |transaction| {
+        let run = record.given.run;
+        self.commit(move |transaction| {
+            if keep == Keep::Instead {
                 transaction
                     .prepare_cached(
-                        "INSERT OR REPLACE INTO calls
-                         (key, method, url, accept, request, status, headers, body, digest, source)
-                         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+                        "INSERT INTO replaced
+                         SELECT key, at, status, headers, body, digest, source, ?2 FROM calls
+                         WHERE key = ?1 AND method = 'POST'",
                     )?
-                    .execute(params![
-                        &key.0.0[..],
-                        record.method,
-                        record.url,
-                        record.accept,
-                        request,
-                        record.status,
-                        headers,
-                        body,
-                        &digest.0[..],
-                        record.source.0,
-                    ])
-                    .map(drop)
-            })
-            .await
+                    .execute(params![&key.0.0[..], run])?;
+            }
+            transaction
+                .prepare_cached(
+                    "INSERT OR REPLACE INTO calls
+                     (key, method, url, accept, request, status, headers, body, digest, source,
+                      checked, run, revision)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+                )?
+                .execute(params![
+                    &key.0.0[..],
+                    record.method,
+                    record.url,
+                    record.accept,
+                    request,
+                    record.status,
+                    headers,
+                    body,
+                    &digest.0[..],
+                    record.source.0,
+                    record.given.at,
+                    run,
+                    if keep == Keep::Instead { run } else { 0 },
+                ])
+                .map(drop)
+        })
+        .await?;
+        if keep == Keep::Instead {
+            self.revised().insert(key, run);
+        }
+        Ok(())
+    }
+
+    /// Notes that the stored answer for `key` was given again as it is.
+    pub async fn confirm_call(&self, key: CallKey, given: Given) -> Result<(), StoreError> {
+        self.commit(move |transaction| {
+            transaction
+                .prepare_cached("UPDATE calls SET checked = ?2, run = ?3 WHERE key = ?1")?
+                .execute(params![&key.0.0[..], given.at, given.run])
+                .map(drop)
+        })
+        .await
+    }
+
+    /// The run that last put an answer in the place of another; 0 where none ever did.
+    pub fn revision(&self) -> i64 {
+        self.revised().values().copied().max().unwrap_or(0)
+    }
+
+    /// Whether `key`'s answer took the place of another.
+    pub fn is_replaced(&self, key: CallKey) -> bool {
+        self.revised().contains_key(&key)
+    }
+
+    /// Whether an answer to one of `calls` has been replaced after `revision`.
+    pub(super) fn is_revised(&self, calls: &[CallKey], revision: i64) -> bool {
+        let revised = self.revised();
+        !revised.is_empty()
+            && calls.iter().any(|call| revised.get(call).is_some_and(|run| *run > revision))
+    }
+
+    pub(super) fn read_revised(connection: &Connection) -> rusqlite::Result<HashMap<CallKey, i64>> {
+        let mut statement =
+            connection.prepare("SELECT key, revision FROM calls WHERE revision > 0")?;
+        let mut rows = statement.query([])?;
+        let mut revised = HashMap::new();
+        while let Some(row) = rows.next()? {
+            if let Some(key) = Digest::from_slice(row.get_ref(0)?.as_blob()?) {
+                revised.insert(CallKey(key), row.get(1)?);
+            }
+        }
+        Ok(revised)
     }
 
     /// Whether any call is stored.
     pub fn has_calls(&self) -> Result<bool, StoreError> {
-        self.inner.readers.read(|connection| connection.prepare("SELECT 1 FROM calls")?.exists([]))
+        self.read(|connection| connection.prepare("SELECT 1 FROM calls")?.exists([]))
     }
 
     /// Every stored call, in the order of method, address and body, so that a recording of the same
@@ -123,7 +215,7 @@ impl Store {
         &self,
         mut each: impl FnMut(CallKey, CallRecord) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
-        let keys = self.inner.readers.read(|connection| {
+        let keys = self.read(|connection| {
             connection
                 .prepare("SELECT key FROM calls ORDER BY method, url, key")?
                 .query_map([], |row| row.get::<_, Vec<u8>>(0))?

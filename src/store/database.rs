@@ -6,7 +6,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -15,10 +15,9 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction};
 use super::StoreError;
 
 /// Raised when a table changes its meaning; an older store is then refused with a clear message.
-const VERSION: u32 = 1;
+pub(super) const VERSION: &str = "2";
 
-const TABLES: &str = "
-CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+const CALLS: &str = "
 CREATE TABLE IF NOT EXISTS calls (
   key BLOB PRIMARY KEY,       -- blake3 of the request
   method TEXT NOT NULL, url TEXT NOT NULL, accept TEXT NOT NULL,
@@ -28,15 +27,37 @@ CREATE TABLE IF NOT EXISTS calls (
   body BLOB NOT NULL,         -- the answer's body, zstd
   digest BLOB NOT NULL,       -- blake3 of the answer's body
   source TEXT NOT NULL,       -- 'model', 'github', 'authored', ...
-  at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))
+  at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now')),
+  checked INTEGER NOT NULL DEFAULT 0,  -- when the server last gave it, ms since 1970
+  run INTEGER NOT NULL DEFAULT 0,      -- the run in which it did
+  revision INTEGER NOT NULL DEFAULT 0  -- the run in which another answer took its place, 0: none has
+);
+";
+
+const TABLES: &str = "
+CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS revised ON calls (revision) WHERE revision > 0;
+CREATE TABLE IF NOT EXISTS replaced (   -- answers of models that were asked for again
+  key BLOB NOT NULL, at TEXT NOT NULL, status INTEGER NOT NULL, headers TEXT NOT NULL,
+  body BLOB NOT NULL, digest BLOB NOT NULL, source TEXT NOT NULL,
+  run INTEGER NOT NULL        -- the run that replaced it
 );
 CREATE TABLE IF NOT EXISTS memo (
   key BLOB PRIMARY KEY,       -- stage definition, requests, row key, kept fields
-  rows BLOB NOT NULL,         -- the rows made, JSON array, zstd
+  rows BLOB NOT NULL,         -- the rows made, JSON array, zstd; or the digest of an artifact
+  stored INTEGER NOT NULL,    -- 1: an artifact
+  digest BLOB NOT NULL,       -- blake3 of `rows`
+  calls BLOB NOT NULL,        -- the keys of the calls that they stand on, 32 bytes each
+  revision INTEGER NOT NULL,  -- the latest revision of answers that they can stand on
+  definition BLOB NOT NULL,
+  run INTEGER NOT NULL,       -- the run that made them
   credentials TEXT            -- where they depend on who asked: who it was
 );
 CREATE TABLE IF NOT EXISTS fingerprints (
   fingerprint BLOB PRIMARY KEY, artifact BLOB NOT NULL, rows INTEGER NOT NULL,
+  failed BLOB,                -- the artifact of the rows that have no result, where there are any
+  definition BLOB NOT NULL,
+  run INTEGER NOT NULL,
   credentials TEXT            -- where the table depends on who asked: who it was
 );
 CREATE TABLE IF NOT EXISTS stages (
@@ -48,41 +69,75 @@ CREATE TABLE IF NOT EXISTS files (
   digest BLOB NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS runs (
-  id INTEGER PRIMARY KEY,
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
   at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now')),
-  summary TEXT NOT NULL
+  record TEXT                 -- what it did, JSON; null while it goes on, or where it was cut off
 );
+";
+
+/// What a store of version 1 keeps: its answers, and what it noted of files. The rest is made again
+/// from them.
+const FROM_1: &str = "
+DROP TABLE memo; DROP TABLE fingerprints; DROP TABLE stages; DROP TABLE runs;
+ALTER TABLE calls ADD COLUMN checked INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE calls ADD COLUMN run INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE calls ADD COLUMN revision INTEGER NOT NULL DEFAULT 0;
+UPDATE meta SET value = '2' WHERE name = 'version';
 ";
 
 const SYNC_EVERY: Duration = Duration::from_millis(100);
 
+/// Writes that may wait for the thread; beyond that the writers wait.
+const QUEUE: usize = 4096;
+
 /// Opens the database for writing and makes its tables.
 pub(super) fn open(path: &Path) -> Result<Connection, StoreError> {
-    let at = |error: rusqlite::Error| StoreError::At {
-        path: path.to_owned(),
-        what: format!("{error}; if it is damaged, move it away and run again"),
-    };
-    let connection = Connection::open(path).map_err(at)?;
+    let at = |error: rusqlite::Error| unusable(path, &error);
+    let mut connection = Connection::open(path).map_err(at)?;
     connection.busy_timeout(Duration::from_secs(10)).map_err(at)?;
     connection.pragma_update(None, "journal_mode", "WAL").map_err(at)?;
     connection.pragma_update(None, "synchronous", "NORMAL").map_err(at)?;
-    connection.execute_batch(TABLES).map_err(at)?;
-    let found: Option<String> = connection
+    let transaction = connection.transaction().map_err(at)?;
+    match version(&transaction).map_err(at)? {
+        None => {
+            transaction.execute_batch(CALLS).map_err(at)?;
+            transaction.execute_batch(TABLES).map_err(at)?;
+            let insert = "INSERT INTO meta VALUES ('version', ?1)";
+            transaction.execute(insert, [VERSION]).map_err(at)?;
+        }
+        Some(found) if found == VERSION => {}
+        Some(found) if found == "1" => {
+            transaction.execute_batch(FROM_1).map_err(at)?;
+            transaction.execute_batch(TABLES).map_err(at)?;
+        }
+        Some(found) => return Err(StoreError::Version { found, ours: VERSION }),
+    }
+    transaction.commit().map_err(at)?;
+    Ok(connection)
+}
+
+/// The version of the format that the database holds; `None` where it is new.
+pub(super) fn version(connection: &Connection) -> rusqlite::Result<Option<String>> {
+    if !connection.table_exists(None, "meta")? {
+        return Ok(None);
+    }
+    connection
         .query_row("SELECT value FROM meta WHERE name = 'version'", [], |row| row.get(0))
         .optional()
-        .map_err(at)?;
-    match found {
-        None => {
-            connection
-                .execute("INSERT INTO meta VALUES ('version', ?1)", [VERSION.to_string()])
-                .map_err(at)?;
+}
+
+fn unusable(path: &Path, error: &rusqlite::Error) -> StoreError {
+    use rusqlite::ErrorCode::*;
+    let help = match error.sqlite_error_code() {
+        Some(DatabaseCorrupt | NotADatabase) => {
+            "; it is damaged: move it away and run again, what can be read of it with \
+             `sqlite3 flow.db .recover` can be put in its place"
         }
-        Some(found) if found == VERSION.to_string() => {}
-        Some(found) => {
-            return Err(StoreError::Version { found, ours: VERSION });
-        }
-    }
-    Ok(connection)
+        Some(ReadOnly | CannotOpen | PermissionDenied) => "; the folder must be writable for a run",
+        Some(DiskFull) => "; make room and run again",
+        _ => "",
+    };
+    StoreError::At { path: path.to_owned(), what: format!("{error}{help}") }
 }
 
 type Job = Box<dyn FnOnce(&Transaction<'_>) -> rusqlite::Result<()> + Send>;
@@ -95,13 +150,13 @@ enum Message {
 
 /// The one thread that writes.
 pub(super) struct Writer {
-    sender: Option<Sender<Message>>,
+    sender: Option<SyncSender<Message>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Writer {
     pub(super) fn start(connection: Connection) -> Result<Writer, StoreError> {
-        let (sender, receiver) = mpsc::channel();
+        let (sender, receiver) = mpsc::sync_channel(QUEUE);
         let thread = std::thread::Builder::new()
             .name("store".into())
             .spawn(move || write_loop(connection, receiver))?;
@@ -237,15 +292,30 @@ impl Readers {
         let idle = self.idle.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).pop();
         let connection = match idle {
             Some(connection) => connection,
-            None => {
-                let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-                let connection = Connection::open_with_flags(&self.path, flags)?;
-                connection.busy_timeout(Duration::from_secs(10))?;
-                connection
-            }
+            None => open_to_read(&self.path).map_err(|error| unusable(&self.path, &error))?,
         };
-        let result = work(&connection)?;
+        let result = work(&connection).map_err(|error| unusable(&self.path, &error))?;
         self.idle.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(connection);
         Ok(result)
+    }
+}
+
+/// A connection that writes nothing. Where the folder itself cannot be written, not even the index
+/// of the write-ahead log, nobody else writes there either: the file stands still and is read as it
+/// is.
+fn open_to_read(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let works = |connection: Connection| {
+        connection.busy_timeout(Duration::from_secs(10))?;
+        connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
+        Ok(connection)
+    };
+    match Connection::open_with_flags(path, flags).and_then(works) {
+        Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::CannotOpen) => {
+            let path = path.to_string_lossy().replace('%', "%25").replace('?', "%3f");
+            let uri = format!("file:{}?immutable=1", path.replace('#', "%23"));
+            Connection::open_with_flags(uri, flags | OpenFlags::SQLITE_OPEN_URI).and_then(works)
+        }
+        opened => opened,
     }
 }

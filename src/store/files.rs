@@ -39,7 +39,7 @@ impl From<&Metadata> for FileState {
 impl Store {
     /// The digest that was noted for `path`, if the file has not been touched since.
     pub fn noted(&self, path: &str, state: FileState) -> Result<Option<Digest>, StoreError> {
-        let found: Option<Vec<u8>> = self.inner.readers.read(|connection| {
+        let found: Option<Vec<u8>> = self.read(|connection| {
             connection
                 .prepare_cached(
                     "SELECT digest FROM files
@@ -53,7 +53,7 @@ impl Store {
 
     /// Whether anything was ever noted for `path`.
     pub fn knows(&self, path: &str) -> Result<Option<Digest>, StoreError> {
-        let found: Option<Vec<u8>> = self.inner.readers.read(|connection| {
+        let found: Option<Vec<u8>> = self.read(|connection| {
             connection
                 .prepare_cached("SELECT digest FROM files WHERE path = ?1")?
                 .query_row([path], |row| row.get(0))
@@ -70,15 +70,13 @@ impl Store {
         digest: Digest,
     ) -> Result<(), StoreError> {
         let path = path.to_owned();
-        self.inner
-            .writer
-            .commit(move |transaction| {
-                transaction
-                    .prepare_cached("INSERT OR REPLACE INTO files VALUES (?1, ?2, ?3, ?4, ?5)")?
-                    .execute(params![path, state.size, state.mtime, state.inode, &digest.0[..]])
-                    .map(drop)
-            })
-            .await
+        self.commit(move |transaction| {
+            transaction
+                .prepare_cached("INSERT OR REPLACE INTO files VALUES (?1, ?2, ?3, ?4, ?5)")?
+                .execute(params![path, state.size, state.mtime, state.inode, &digest.0[..]])
+                .map(drop)
+        })
+        .await
     }
 }
 

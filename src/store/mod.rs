@@ -5,20 +5,29 @@ mod artifact;
 mod calls;
 mod database;
 mod files;
+mod gc;
 mod lock;
 mod memo;
+mod runs;
+mod tables;
 
-pub use artifact::{Artifact, ArtifactReader, ArtifactWriter};
-pub use calls::{CallKey, CallRecord, Source};
+pub use artifact::{Artifact, ArtifactReader, ArtifactWriter, Chunk};
+pub use calls::{CallKey, CallRecord, Given, Keep, Source};
 pub use files::{FileState, write_aside};
+pub use gc::{Collected, Gc, Sizes, Verified};
 pub use lock::Lock;
-pub use memo::{StageRecord, StoredTable};
+pub use memo::{Made, Memo};
+pub use runs::StoredRun;
+pub use tables::{StageRecord, StoredTable};
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard};
 
+use rusqlite::{Connection, Transaction};
 use thiserror::Error;
 
+use crate::table::Digest;
 use database::{Readers, Writer};
 
 /// A store that cannot be opened, read or written.
@@ -33,11 +42,13 @@ pub enum StoreError {
     #[error(
         "the store holds version {found} of its format, this flow writes version {ours}; use the flow that wrote it, or move the folder away"
     )]
-    Version { found: String, ours: u32 },
+    Version { found: String, ours: &'static str },
     #[error("an entry of the store is damaged: {0}")]
     Damaged(String),
-    #[error("another run works here (process {holder}); wait for it to end")]
+    #[error("another run works here (process {holder}); wait for it to end, or let `--wait` do so")]
     Locked { holder: String },
+    #[error("the store was opened only to be read")]
+    ReadOnly,
 }
 
 /// An open store. Clones share it.
@@ -49,7 +60,12 @@ pub struct Store {
 struct Inner {
     root: PathBuf,
     readers: Readers,
-    writer: Writer,
+    /// `None` where it is only read.
+    writer: Option<Writer>,
+    /// Answers that took the place of others, with the run in which they did.
+    revised: Mutex<HashMap<CallKey, i64>>,
+    /// Objects of a store that is only read: they are never written down.
+    aside: Mutex<HashMap<Digest, Arc<[u8]>>>,
 }
 
 impl Store {
@@ -59,17 +75,70 @@ impl Store {
             .map_err(|error| StoreError::At { path: root.into(), what: error.to_string() })?;
         let path = root.join("flow.db");
         let connection = database::open(&path)?;
+        let revised = Store::read_revised(&connection)?;
         let writer = Writer::start(connection)?;
+        Ok(Store::new(root, Readers::new(path), Some(writer), revised))
+    }
+
+    /// Opens the store in `root` to read it, also while a run works; `None` where there is none.
+    /// Nothing is written, wherever it is.
+    pub fn open_to_read(root: &Path) -> Result<Option<Store>, StoreError> {
+        let path = root.join("flow.db");
+        if !path.exists() {
+            return Ok(None);
+        }
         let readers = Readers::new(path);
-        Ok(Store { inner: Arc::new(Inner { root: root.to_owned(), readers, writer }) })
+        let version = readers.read(database::version)?;
+        if version.as_deref() != Some(database::VERSION) {
+            let found = version.unwrap_or_else(|| "none".into());
+            return Err(StoreError::Version { found, ours: database::VERSION });
+        }
+        let revised = readers.read(Store::read_revised)?;
+        Ok(Some(Store::new(root, readers, None, revised)))
+    }
+
+    fn new(
+        root: &Path,
+        readers: Readers,
+        writer: Option<Writer>,
+        revised: HashMap<CallKey, i64>,
+    ) -> Store {
+        let (root, revised) = (root.to_owned(), Mutex::new(revised));
+        Store { inner: Arc::new(Inner { root, readers, writer, revised, aside: Mutex::default() }) }
     }
 
     /// Waits until everything written so far is on the disk.
     pub fn sync(&self) -> Result<(), StoreError> {
-        self.inner.writer.sync()
+        self.inner.writer.as_ref().map_or(Ok(()), Writer::sync)
     }
 
     fn objects(&self) -> PathBuf {
         self.inner.root.join("objects")
+    }
+
+    fn read<T>(
+        &self,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, StoreError> {
+        self.inner.readers.read(work)
+    }
+
+    /// Writes; returns once it is committed.
+    async fn commit(
+        &self,
+        job: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<()> + Send + 'static,
+    ) -> Result<(), StoreError> {
+        match &self.inner.writer {
+            Some(writer) => writer.commit(job).await,
+            None => Err(StoreError::ReadOnly),
+        }
+    }
+
+    fn aside(&self) -> MutexGuard<'_, HashMap<Digest, Arc<[u8]>>> {
+        self.inner.aside.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    fn revised(&self) -> MutexGuard<'_, HashMap<CallKey, i64>> {
+        self.inner.revised.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }

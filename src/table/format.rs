@@ -72,6 +72,32 @@ pub fn write_table<E: From<io::Error>>(
     Ok(())
 }
 
+/// Writes rows that are lines of compact JSON already, many at a time, as [`write_table`] writes them
+/// (not CSV).
+pub fn write_lines<E: From<io::Error>>(
+    format: Format,
+    lines: impl Iterator<Item = Result<Vec<u8>, E>>,
+    out: &mut impl Write,
+) -> Result<(), E> {
+    let mut first = true;
+    for lines in lines {
+        let lines = lines?;
+        if format == Format::Jsonl {
+            out.write_all(&lines)?;
+            continue;
+        }
+        for line in lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+            out.write_all(if first { b"[\n" } else { b",\n" })?;
+            first = false;
+            out.write_all(line)?;
+        }
+    }
+    if format == Format::Json {
+        out.write_all(if first { b"[]\n" } else { b"\n]\n" })?;
+    }
+    Ok(())
+}
+
 fn write_row(row: &Row, out: &mut impl Write) -> io::Result<()> {
     serde_json::to_writer(out, row).map_err(io::Error::from)
 }

@@ -1,0 +1,79 @@
+//! What is asked on behalf of a row, or of a few rows that are asked about together: with what
+//! patience for recorded answers, and what came of it.
+
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use super::call::Answer;
+use super::transport::{Tally, Transport};
+use crate::store::CallKey;
+
+/// Whether what is recorded is asked for again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Again {
+    #[default]
+    No,
+    /// Once in this run.
+    Yes,
+    /// Where it was last given longer ago than this.
+    After(Duration),
+}
+
+/// Calls go by way of one of these. Clones share what was seen.
+#[derive(Clone)]
+pub struct Asking {
+    pub transport: Arc<Transport>,
+    pub tally: Arc<Tally>,
+    pub again: Again,
+    seen: Arc<Mutex<Seen>>,
+}
+
+/// What was seen of the calls.
+#[derive(Clone, Debug, Default)]
+pub struct Seen {
+    /// The calls that were answered, in their order.
+    pub calls: Vec<CallKey>,
+    /// How many requests were sent.
+    pub sent: u64,
+    /// Whether an answer was new, or took the place of another.
+    pub changed: bool,
+    /// When the oldest of the answers was last given, ms since 1970.
+    pub oldest: Option<i64>,
+    /// Answers that could not be asked for again, with why: the recorded ones stand.
+    pub stands: Vec<String>,
+}
+
+impl Asking {
+    pub fn new(transport: Arc<Transport>, tally: Arc<Tally>, again: Again) -> Asking {
+        Asking { transport, tally, again, seen: Arc::default() }
+    }
+
+    /// What was seen so far.
+    pub fn seen(&self) -> Seen {
+        self.lock().clone()
+    }
+
+    pub(super) fn saw(&self, answer: &Answer) {
+        let mut seen = self.lock();
+        seen.calls.push(answer.key);
+        seen.changed |= !answer.cached;
+        let at = answer.given.at;
+        seen.oldest = Some(seen.oldest.map_or(at, |oldest| oldest.min(at)));
+    }
+
+    pub(super) fn sent(&self) {
+        self.lock().sent += 1;
+    }
+
+    pub(super) fn changed(&self) {
+        self.lock().changed = true;
+    }
+
+    pub(super) fn stands(&self, why: String) {
+        self.lock().stands.push(why);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}

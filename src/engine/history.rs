@@ -1,0 +1,94 @@
+//! What the history keeps of a run.
+
+use serde::{Deserialize, Serialize};
+
+use super::event::{StageState, Summary};
+
+/// A run as the history tells it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RunRecord {
+    /// What was asked for: `flow run items --force`.
+    pub command: String,
+    pub profile: String,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub trial: bool,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub interrupted: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stopped: Option<String>,
+    pub calls: u64,
+    pub calls_cached: u64,
+    pub tokens_in: u64,
+    pub tokens_out: u64,
+    pub cost_usd: f64,
+    pub seconds: f64,
+    pub stages: Vec<StageRun>,
+}
+
+/// A stage's part of it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct StageRun {
+    pub name: String,
+    pub state: StageState,
+    pub rows: u64,
+    pub rows_run: u64,
+    pub rows_memo: u64,
+    pub failed_rows: u64,
+    pub calls: u64,
+    pub calls_cached: u64,
+    pub tokens_in: u64,
+    pub tokens_out: u64,
+    pub cost_usd: f64,
+    pub seconds: f64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The digests of its table and of the definition that made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub artifact: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub definition: Option<String>,
+    /// Somebody said that it is up to date.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub accepted: bool,
+}
+
+impl RunRecord {
+    pub(super) fn new(summary: &Summary, command: &str, profile: &str, trial: bool) -> RunRecord {
+        let stages = summary.stages.iter().map(|stage| StageRun {
+            name: stage.name.clone(),
+            state: stage.state,
+            rows: stage.rows,
+            rows_run: stage.rows_run,
+            rows_memo: stage.rows_memo,
+            failed_rows: stage.failed_rows,
+            calls: stage.calls,
+            calls_cached: stage.calls_cached,
+            tokens_in: stage.tokens_in,
+            tokens_out: stage.tokens_out,
+            cost_usd: stage.cost_usd,
+            seconds: stage.seconds,
+            reason: stage.reason.clone(),
+            artifact: stage.artifact.map(|digest| digest.hex()),
+            definition: stage.definition.map(|digest| digest.hex()),
+            accepted: false,
+        });
+        RunRecord {
+            command: command.to_owned(),
+            profile: profile.to_owned(),
+            trial,
+            interrupted: summary.interrupted,
+            stopped: summary.stopped.clone(),
+            calls: summary.calls,
+            calls_cached: summary.calls_cached,
+            tokens_in: summary.tokens_in,
+            tokens_out: summary.tokens_out,
+            cost_usd: summary.cost_usd,
+            seconds: summary.seconds,
+            stages: stages.collect(),
+        }
+    }
+
+    pub(super) fn to_json(&self) -> String {
+        serde_json::to_string(self).expect("records always serialize")
+    }
+}
