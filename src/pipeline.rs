@@ -115,6 +115,16 @@ impl Pipeline {
         }
     }
 
+    /// Where an output is written: those of a trial stand apart.
+    pub fn placed(&self, output: &str, trial: Option<u64>) -> String {
+        let data = self.profile.data.as_deref().unwrap_or("data").trim_end_matches('/');
+        let below = output.strip_prefix(data).and_then(|rest| rest.strip_prefix('/'));
+        match trial {
+            None => output.to_owned(),
+            Some(_) => format!("{data}/trial/{}", below.unwrap_or(output)),
+        }
+    }
+
     /// The folder of the store.
     pub fn cache(&self) -> PathBuf {
         self.project.root.join("cache")

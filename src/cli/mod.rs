@@ -1,12 +1,17 @@
 //! The command line: one file a subcommand, and what they share.
 
+mod accept;
 mod cassette;
 mod check;
 mod graph;
+mod plan;
 mod progress;
 mod run;
 mod schema;
+mod status;
 mod style;
+mod what;
+mod why;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -74,10 +79,18 @@ struct Shared {
 enum Command {
     /// Bring the outputs up to date
     Run(run::Arguments),
+    /// Tell what a run would do, and what it would cost; calls nobody
+    Plan(plan::Arguments),
+    /// Tell what changed since a stage last ran, or where a row comes from
+    Why(why::Arguments),
+    /// Tell how each stage stands; also while a run works
+    Status(status::Arguments),
     /// Find every mistake that can be known without a call or a program run
     Check(check::Arguments),
     /// Show what depends on what
     Graph(graph::Arguments),
+    /// Take a stage's table as up to date without running it
+    Accept(accept::Arguments),
     /// Write every stored call to a file that a profile's `cassette` can name
     Cassette(cassette::Arguments),
     /// Print the JSON Schema of the manifest, for editors
@@ -112,6 +125,10 @@ pub fn main() -> ExitCode {
     }
     let work = std::panic::AssertUnwindSafe(|| match &cli.command {
         Command::Run(arguments) => run::main(arguments, &cli.shared, &style),
+        Command::Plan(arguments) => plan::main(arguments, &cli.shared, &style),
+        Command::Why(arguments) => why::main(arguments, &cli.shared, &style),
+        Command::Status(arguments) => status::main(arguments, &cli.shared, &style),
+        Command::Accept(arguments) => accept::main(arguments, &cli.shared, &style),
         Command::Check(arguments) => check::main(arguments, &cli.shared, &style),
         Command::Graph(arguments) => graph::main(arguments, &cli.shared, &style),
         Command::Cassette(arguments) => cassette::main(arguments, &cli.shared, &style),

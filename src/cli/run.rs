@@ -7,45 +7,29 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::progress::Progress;
 use super::style::{BOLD, DIM, GREEN, RED, Style, YELLOW, count, grouped};
+use super::what::What;
 use super::{Exit, Shared};
 use crate::clients::Limits;
 use crate::engine::{
-    Choices, NoTarget, Refresh, RunError, RunHandle, RunOptions, StageState, StageSummary, Summary,
-    find, run, select,
+    Choices, Look, NoTarget, Refresh, RunError, RunHandle, RunOptions, StageState, StageSummary,
+    Summary, plan, run,
 };
 use crate::manifest::clean;
-use crate::pipeline::Pipeline;
+use crate::pipeline::{Pipeline, Stage};
 
 #[derive(Args)]
 pub(super) struct Arguments {
-    /// Stages or outputs, with all that they need; `x+` also all that follows x
-    #[arg(value_name = "TARGET")]
-    targets: Vec<String>,
+    #[command(flatten)]
+    what: What,
     /// Print what was done as one JSON object on stdout
     #[arg(long)]
     json: bool,
     /// Make no call: what is not recorded is an error that names it
     #[arg(long, conflicts_with = "refresh")]
     offline: bool,
-    /// Run only the targets (`+x` with what x needs, `x+` with what follows), on what the others last
-    /// made
-    #[arg(long, requires = "targets")]
-    only: bool,
-    /// Run the rows of the targets again, on recorded answers
-    #[arg(long)]
-    force: bool,
-    /// Ask again what these stages have asked, or all of them; what is unchanged changes nothing
-    #[arg(long, value_name = "STAGE,...|all", value_delimiter = ',')]
-    refresh: Vec<String>,
-    /// Ask again about rows whose answers were no good
-    #[arg(long)]
-    retry_failed: bool,
     /// Wait for another run in the folder to end
     #[arg(long)]
     wait: bool,
-    /// A trial: the first N rows of each stage and list, outputs under `data/trial/`
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
-    limit: Option<u64>,
     /// Go on where a stage fails (as it is without)
     #[arg(long, conflicts_with = "fail_fast")]
     keep_going: bool,
@@ -69,31 +53,11 @@ fn dollars(text: &str) -> Result<f64, String> {
 
 impl Arguments {
     fn options(&self, pipeline: &Pipeline) -> Result<RunOptions, NoTarget> {
-        let chosen = select(pipeline, &self.targets, self.only)?;
-        let refresh = match &self.refresh[..] {
-            [] => Refresh::None,
-            [all] if all == "all" => Refresh::All,
-            names => {
-                let found: Result<_, _> = names.iter().map(|name| find(pipeline, name)).collect();
-                Refresh::Stages(found?)
-            }
-        };
-        let force = match self.force {
-            false => Vec::new(),
-            true => select(pipeline, &self.targets, true)?.into_iter().collect(),
-        };
-        let choices = Choices {
-            refresh,
-            force,
-            retry_failed: self.retry_failed,
-            limit: self.limit,
-            ..Choices::default()
-        };
         // As it was typed, less the program.
         let command = std::env::args().skip(1).collect::<Vec<_>>().join(" ");
         Ok(RunOptions {
-            chosen,
-            choices,
+            chosen: self.what.chosen(pipeline)?,
+            choices: self.what.choices(pipeline)?,
             offline: self.offline,
             wait: self.wait,
             fail_fast: self.fail_fast,
@@ -141,12 +105,26 @@ pub(super) fn main(arguments: &Arguments, shared: &Shared, style: &Style) -> Exi
         let text = serde_json::to_string(&summary).expect("summaries always serialize");
         style.result(&format!("{text}\n"));
     }
-    tell(&pipeline, &summary, style);
+    tell(&pipeline, &options, &summary, style);
+    if summary.stopped.is_some() {
+        tell_left(&pipeline, &options, style);
+    }
     match (summary.interrupted, summary.over_budget, summary.is_complete()) {
         (true, ..) => Exit::Interrupted,
         (false, true, _) => Exit::OverBudget,
         (false, false, true) => Exit::Done,
         (false, false, false) => Exit::Incomplete,
+    }
+}
+
+/// What a run that stopped has left to do.
+fn tell_left(pipeline: &Pipeline, options: &RunOptions, style: &Style) {
+    // What was asked again, was; what was forced would be forced once more.
+    let choices = Choices { refresh: Refresh::None, force: Vec::new(), ..options.choices.clone() };
+    let left = Look::new(pipeline).and_then(|look| plan(&look, &options.chosen, &choices));
+    match left {
+        Ok(plan) => style.say(&format!("what is left:\n{}", super::plan::told(&plan, style))),
+        Err(error) => style.error(&clean(&error.to_string())),
     }
 }
 
@@ -192,7 +170,7 @@ fn refused(pipeline: &Pipeline, error: &RunError, style: &Style) -> Exit {
     }
 }
 
-fn tell(pipeline: &Pipeline, summary: &Summary, style: &Style) {
+fn tell(pipeline: &Pipeline, options: &RunOptions, summary: &Summary, style: &Style) {
     let width = summary.stages.iter().map(|stage| stage.name.chars().count()).max().unwrap_or(0);
     for stage in &summary.stages {
         match stage.state {
@@ -239,7 +217,7 @@ fn tell(pipeline: &Pipeline, summary: &Summary, style: &Style) {
     if summary.interrupted || summary.stopped.is_some() {
         style.say("what was answered is stored; run again to go on");
     } else {
-        where_to_look(pipeline, summary, style);
+        where_to_look(pipeline, options, summary, style);
     }
 }
 
@@ -279,22 +257,18 @@ fn stage_line(stage: &StageSummary, width: usize, style: &Style) -> String {
 }
 
 /// The outputs of the stages that nothing reads: what the study is for.
-fn where_to_look(pipeline: &Pipeline, summary: &Summary, style: &Style) {
+fn where_to_look(pipeline: &Pipeline, options: &RunOptions, summary: &Summary, style: &Style) {
     let graph = &pipeline.graph;
     let last = pipeline.stages.iter().filter(|stage| {
         graph.index(&stage.name).is_some_and(|index| graph.readers(index).is_empty())
     });
-    let mut outputs: Vec<&str> =
-        last.flat_map(|stage| &stage.outputs).map(String::as_str).collect();
-    let made = |output: &&str| {
-        let name = |stage: &&StageSummary| {
-            pipeline
-                .stage(&stage.name)
-                .is_some_and(|stage| stage.outputs.iter().any(|own| own == output))
-        };
-        summary.stages.iter().find(name).is_some_and(|stage| stage.rows > 0)
+    let made = |stage: &&Stage| {
+        let mut ended = summary.stages.iter();
+        ended.any(|ended| ended.name == stage.name && ended.rows > 0)
     };
-    outputs.retain(made);
+    let outputs = last.filter(made).flat_map(|stage| &stage.outputs);
+    let outputs: Vec<String> =
+        outputs.map(|output| pipeline.placed(output, options.choices.limit)).collect();
     if !outputs.is_empty() {
         let outputs = clean(&outputs.join("\n         "));
         style.say(&format!("{} {outputs}", style.paint("look at:", BOLD)));

@@ -22,6 +22,13 @@ pub struct Pace {
     pub tokens: u32,
 }
 
+impl Pace {
+    /// The time that one such request takes up under the limits per minute.
+    pub fn seconds(&self) -> f64 {
+        spacing(*self).as_secs_f64()
+    }
+}
+
 /// All limits, by server and key.
 #[derive(Default)]
 pub(super) struct Limiter {

@@ -198,7 +198,7 @@ impl Transport {
     }
 
     /// Whether a recorded answer is as new as it is wanted.
-    pub(super) fn is_good(&self, answer: &Answer, again: Again) -> bool {
+    pub fn is_good(&self, answer: &Answer, again: Again) -> bool {
         match again {
             Again::No => true,
             Again::Yes => answer.given.run == self.run,

@@ -33,6 +33,13 @@ pub struct Choices {
     pub now: i64,
 }
 
+impl Choices {
+    /// Nothing but what the pipeline says, now.
+    pub(super) fn at_once() -> Choices {
+        Choices { now: super::run::now(), ..Choices::default() }
+    }
+}
+
 /// What a stage is about to do.
 pub(super) struct Decision {
     pub fingerprint: Digest,

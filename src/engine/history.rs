@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::event::{StageState, Summary};
+use crate::store::StoredTable;
 
 /// A run as the history tells it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -50,6 +51,30 @@ pub struct StageRun {
     /// Somebody said that it is up to date.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub accepted: bool,
+}
+
+impl StageRun {
+    /// A stage that was taken as it is.
+    pub(super) fn accepted(name: &str, state: StageState, table: &StoredTable) -> StageRun {
+        StageRun {
+            name: name.to_owned(),
+            state,
+            rows: table.rows,
+            rows_run: 0,
+            rows_memo: 0,
+            failed_rows: 0,
+            calls: 0,
+            calls_cached: 0,
+            tokens_in: 0,
+            tokens_out: 0,
+            cost_usd: 0.0,
+            seconds: 0.0,
+            reason: None,
+            artifact: Some(table.artifact.hex()),
+            definition: Some(table.definition.hex()),
+            accepted: true,
+        }
+    }
 }
 
 impl RunRecord {

@@ -1,19 +1,31 @@
 //! Brings a pipeline's outputs up to date: what a stage's result depends on, what of it is known
 //! already, and the run that makes the rest.
 
+mod accept;
 mod decide;
+mod delta;
 mod event;
+mod explain;
 mod fingerprint;
 mod history;
+mod look;
 mod outputs;
+mod plan;
 mod rows;
 mod run;
 mod secrets;
 mod select;
 mod spans;
+mod status;
 
+pub use accept::{AcceptError, accept};
 pub use decide::{Choices, Refresh};
+pub use delta::Delta;
 pub use event::{Event, StageState, StageSummary, Summary};
+pub use explain::{Above, Change, InputChange, Why, WhyCall, WhyRow, why, why_row};
 pub use history::{RunRecord, StageRun};
+pub use look::{Look, LookError};
+pub use plan::{Effort, Plan, PlanState, StagePlan, plan};
 pub use run::{RunError, RunHandle, RunOptions, run};
 pub use select::{NoTarget, find, select};
+pub use status::{StageStatus, Status, status};

@@ -449,7 +449,7 @@ impl Run {
         let decision = self.decide(at, &digests)?;
         let last = decision.last.clone();
         let print = decision.fingerprint;
-        let failed_file = self.output(&stage.failed_file);
+        let failed_file = pipeline.placed(&stage.failed_file, self.options.choices.limit);
         let mut made = match decision.known {
             Ok(Found { table, artifact, failed, same }) => {
                 let state = match (&failed, same) {
@@ -483,7 +483,7 @@ impl Run {
             made.state = StageState::Incomplete;
         }
         for output in &stage.outputs {
-            let output = self.output(output);
+            let output = pipeline.placed(output, self.options.choices.limit);
             let placed =
                 place(&self.store, &pipeline.project.root, &output, &made.artifact).await?;
             let text = match placed {
@@ -701,19 +701,6 @@ impl Run {
         }
     }
 
-    /// Where an output is written: a trial's stand apart.
-    fn output(&self, path: &str) -> String {
-        match self.options.choices.limit {
-            None => path.to_owned(),
-            Some(_) => {
-                let data = self.pipeline.profile.data.as_deref().unwrap_or("data");
-                let data = data.trim_end_matches('/');
-                let below = path.strip_prefix(data).and_then(|rest| rest.strip_prefix('/'));
-                format!("{data}/trial/{}", below.unwrap_or(path))
-            }
-        }
-    }
-
     /// Tables that cannot be read whole stand for nothing from now on: they are made again.
     async fn forget_damaged(&self, stage: &Stage, inputs: &[Input]) {
         let profile = record_profile(&self.pipeline, self.options.choices.limit);
@@ -802,7 +789,7 @@ impl RowWatch for Desk<'_> {
 }
 
 /// Milliseconds since 1970.
-fn now() -> i64 {
+pub(super) fn now() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.map_or(0, |since| since.as_millis().try_into().unwrap_or(i64::MAX))
 }

@@ -276,13 +276,26 @@ fn commit(connection: &mut Connection, writes: Vec<(Job, Ack)>, sync: bool) -> R
 
 /// Read connections, opened as they are needed and kept.
 pub(super) struct Readers {
-    path: PathBuf,
+    /// `None`: there is no database, and every connection sees an empty one.
+    path: Option<PathBuf>,
     idle: Mutex<Vec<Connection>>,
 }
 
 impl Readers {
-    pub(super) fn new(path: PathBuf) -> Readers {
+    pub(super) fn new(path: Option<PathBuf>) -> Readers {
         Readers { path, idle: Mutex::new(Vec::new()) }
+    }
+
+    fn open(&self) -> rusqlite::Result<Connection> {
+        match &self.path {
+            Some(path) => open_to_read(path),
+            None => {
+                let connection = Connection::open_in_memory()?;
+                connection.execute_batch(CALLS)?;
+                connection.execute_batch(TABLES)?;
+                Ok(connection)
+            }
+        }
     }
 
     pub(super) fn read<T>(
@@ -292,11 +305,15 @@ impl Readers {
         let idle = self.idle.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).pop();
         let connection = match idle {
             Some(connection) => connection,
-            None => open_to_read(&self.path).map_err(|error| unusable(&self.path, &error))?,
+            None => self.open().map_err(|error| self.unusable(&error))?,
         };
-        let result = work(&connection).map_err(|error| unusable(&self.path, &error))?;
+        let result = work(&connection).map_err(|error| self.unusable(&error))?;
         self.idle.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(connection);
         Ok(result)
+    }
+
+    fn unusable(&self, error: &rusqlite::Error) -> StoreError {
+        unusable(self.path.as_deref().unwrap_or(Path::new("the empty store")), error)
     }
 }
 

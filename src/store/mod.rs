@@ -77,7 +77,7 @@ impl Store {
         let connection = database::open(&path)?;
         let revised = Store::read_revised(&connection)?;
         let writer = Writer::start(connection)?;
-        Ok(Store::new(root, Readers::new(path), Some(writer), revised))
+        Ok(Store::new(root, Readers::new(Some(path)), Some(writer), revised))
     }
 
     /// Opens the store in `root` to read it, also while a run works; `None` where there is none.
@@ -87,7 +87,7 @@ impl Store {
         if !path.exists() {
             return Ok(None);
         }
-        let readers = Readers::new(path);
+        let readers = Readers::new(Some(path));
         let version = readers.read(database::version)?;
         if version.as_deref() != Some(database::VERSION) {
             let found = version.unwrap_or_else(|| "none".into());
@@ -95,6 +95,11 @@ impl Store {
         }
         let revised = readers.read(Store::read_revised)?;
         Ok(Some(Store::new(root, readers, None, revised)))
+    }
+
+    /// A store that holds nothing and takes nothing: for where there is none yet.
+    pub fn empty(root: &Path) -> Store {
+        Store::new(root, Readers::new(None), None, HashMap::new())
     }
 
     fn new(

@@ -1,0 +1,54 @@
+//! What is to be run, or planned: the arguments that `run` and `plan` share.
+
+use std::collections::BTreeSet;
+
+use clap::Args;
+
+use crate::engine::{Choices, NoTarget, Refresh, find, select};
+use crate::pipeline::Pipeline;
+
+#[derive(Args)]
+pub(super) struct What {
+    /// Stages or outputs, with all that they need; `x+` also all that follows x
+    #[arg(value_name = "TARGET")]
+    targets: Vec<String>,
+    /// Only the targets (`+x` with what x needs, `x+` with what follows), on what the others last
+    /// made
+    #[arg(long, requires = "targets")]
+    only: bool,
+    /// Run the rows of the targets again, on recorded answers
+    #[arg(long)]
+    force: bool,
+    /// Ask again what these stages have asked, or all of them; what is unchanged changes nothing
+    #[arg(long, value_name = "STAGE,...|all", value_delimiter = ',')]
+    refresh: Vec<String>,
+    /// Ask again about rows whose answers were no good
+    #[arg(long)]
+    retry_failed: bool,
+    /// A trial: the first N rows of each stage and list, outputs under `data/trial/`
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    limit: Option<u64>,
+}
+
+impl What {
+    pub fn chosen(&self, pipeline: &Pipeline) -> Result<BTreeSet<usize>, NoTarget> {
+        select(pipeline, &self.targets, self.only)
+    }
+
+    pub fn choices(&self, pipeline: &Pipeline) -> Result<Choices, NoTarget> {
+        let refresh = match &self.refresh[..] {
+            [] => Refresh::None,
+            [all] if all == "all" => Refresh::All,
+            names => {
+                let found: Result<_, _> = names.iter().map(|name| find(pipeline, name)).collect();
+                Refresh::Stages(found?)
+            }
+        };
+        let force = match self.force {
+            false => Vec::new(),
+            true => select(pipeline, &self.targets, true)?.into_iter().collect(),
+        };
+        let (retry_failed, limit) = (self.retry_failed, self.limit);
+        Ok(Choices { refresh, force, retry_failed, limit, ..Choices::default() })
+    }
+}

@@ -1,0 +1,374 @@
+//! What a run would do: which stages, which rows, which calls, and what they would cost. Calls nobody
+//! and writes nothing.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use serde::Serialize;
+
+use super::decide::{Choices, Decision, as_it_was, decide, file, keep_rows};
+use super::history::RunRecord;
+use super::look::{Look, LookError};
+use super::rows::{asked, memo_key};
+use super::spans::Earlier;
+use crate::clients::{Again, CallError, Request, Usage};
+use crate::pipeline::{InputRef, Stage};
+use crate::stages::{RowWork, Work};
+use crate::store::{Artifact, CallKey, Store, StoreError};
+use crate::table::Digest;
+
+/// What a run would do.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Plan {
+    /// In the order of the manifest.
+    pub stages: Vec<StagePlan>,
+    #[serde(flatten)]
+    pub effort: Effort,
+    /// Nothing but what is told here will be done; otherwise there may be more.
+    pub exact: bool,
+}
+
+/// Calls, and what they take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Effort {
+    /// Requests to be sent; the same request of several rows is one.
+    pub calls: u64,
+    /// Tokens, by the length of the requests and by what answers took before.
+    pub tokens_in: u64,
+    pub tokens_out: u64,
+    /// 0 where no price is known.
+    pub cost_usd: f64,
+    /// At the limits that are known: at least so long.
+    pub seconds: f64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PlanState {
+    UpToDate,
+    /// Its table was made before, and is taken as it is.
+    Restored,
+    /// It would run.
+    Stale,
+    /// It would not run, and rows of it have no result.
+    Incomplete,
+}
+
+impl PlanState {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            PlanState::UpToDate => "up to date",
+            PlanState::Restored => "restored",
+            PlanState::Stale => "stale",
+            PlanState::Incomplete => "incomplete",
+        }
+    }
+}
+
+/// A stage's part of a plan.
+#[derive(Clone, Debug, Serialize)]
+pub struct StagePlan {
+    pub name: String,
+    pub state: PlanState,
+    /// Why it would run.
+    pub reason: Option<String>,
+    /// Rows of its table, where that is known before it runs.
+    pub rows: Option<u64>,
+    /// Input rows whose results are known, and those that would run.
+    pub rows_known: Option<u64>,
+    pub rows_to_run: Option<u64>,
+    /// Of the calls that they stand on: those that are recorded.
+    pub calls_cached: Option<u64>,
+    #[serde(flatten)]
+    pub effort: Effort,
+    /// What is not known before other stages have run, and how much it can be at the most.
+    pub bound: Option<String>,
+}
+
+/// What is known of a table before anything runs.
+enum Table {
+    Known(Artifact),
+    /// It is made by the run; at most so many rows, where that can be told.
+    ToCome {
+        most: Option<u64>,
+        last: Option<u64>,
+    },
+}
+
+/// What `chosen` stages would do.
+pub fn plan(
+    look: &Look<'_>,
+    chosen: &BTreeSet<usize>,
+    choices: &Choices,
+) -> Result<Plan, LookError> {
+    let mut choices = choices.clone();
+    choices.now = super::run::now();
+    Planner { look, choices: &choices, history: history(&look.store)? }.plan(chosen)
+}
+
+/// What the last run that called told of each stage: tokens out a call.
+fn history(store: &Store) -> Result<HashMap<String, f64>, StoreError> {
+    let mut found = HashMap::new();
+    for run in store.runs(50)? {
+        let record: Option<RunRecord> =
+            run.record.and_then(|record| serde_json::from_str(&record).ok());
+        for stage in record.into_iter().flat_map(|record| record.stages) {
+            if stage.calls > 0 && stage.tokens_out > 0 {
+                found.entry(stage.name).or_insert(stage.tokens_out as f64 / stage.calls as f64);
+            }
+        }
+    }
+    Ok(found)
+}
+
+struct Planner<'a> {
+    look: &'a Look<'a>,
+    choices: &'a Choices,
+    /// Tokens that an answer took, on average, by stage.
+    history: HashMap<String, f64>,
+}
+
+impl Planner<'_> {
+    fn plan(&self, chosen: &BTreeSet<usize>) -> Result<Plan, LookError> {
+        let pipeline = self.look.pipeline;
+        let mut tables: HashMap<usize, Table> = HashMap::new();
+        let mut plans: HashMap<usize, StagePlan> = HashMap::new();
+        let mut to_make: HashSet<CallKey> = HashSet::new();
+        for at in pipeline.order.iter().copied() {
+            let stage = &pipeline.stages[at];
+            if !chosen.contains(&at) {
+                let last = as_it_was(pipeline, &self.look.store, stage, self.choices.limit)?;
+                let table = match last {
+                    Some((artifact, _)) => Table::Known(artifact),
+                    None => Table::ToCome { most: Some(0), last: None },
+                };
+                tables.insert(at, table);
+                continue;
+            }
+            let (plan, table) = self.stage(at, &tables, &mut to_make)?;
+            tables.insert(at, table);
+            plans.insert(at, plan);
+        }
+        let mut plan = Plan { exact: true, ..Plan::default() };
+        for at in chosen {
+            if let Some(stage) = plans.remove(at) {
+                plan.effort.add(&stage.effort);
+                // What is not known of a stage that calls nobody makes no call more.
+                let calls = match &pipeline.stages[*at].compiled.work {
+                    Work::Rows(work) => work.stage.calls(),
+                    Work::Table(_) => false,
+                };
+                plan.exact &= stage.bound.is_none() || !calls;
+                plan.stages.push(stage);
+            }
+        }
+        Ok(plan)
+    }
+
+    fn stage(
+        &self,
+        at: usize,
+        tables: &HashMap<usize, Table>,
+        to_make: &mut HashSet<CallKey>,
+    ) -> Result<(StagePlan, Table), LookError> {
+        let stage = &self.look.pipeline.stages[at];
+        let mut inputs = Vec::new();
+        let mut waits_for = None;
+        for input in &stage.inputs {
+            match input {
+                InputRef::Stage(index) => match &tables[index] {
+                    Table::Known(artifact) => inputs.push(artifact.clone()),
+                    Table::ToCome { most, last } => waits_for = Some((*index, *most, *last)),
+                },
+                InputRef::Table(index) => {
+                    inputs.push(keep_rows(
+                        &self.look.store,
+                        &self.look.pipeline.tables[*index].rows,
+                    )?);
+                }
+                InputRef::File(path) => {
+                    inputs.push(file(self.look.pipeline, &self.look.store, path)?.0)
+                }
+            }
+        }
+        let digests: Vec<Digest> = inputs.iter().map(Artifact::digest).collect();
+        let asker = self.look.asker.as_deref();
+        let (store, choices) = (&self.look.store, self.choices);
+        let decision =
+            decide(self.look.pipeline, store, at, &digests, self.look.revision, asker, choices)?;
+        let mut plan = StagePlan::new(&stage.name);
+        let last = decision.last.as_ref().map(|last| last.rows);
+        if let Some((from, most, before)) = waits_for {
+            let name = &self.look.pipeline.stages[from].name;
+            plan.reason = Some(format!("`{name}` would run"));
+            plan.bound = Some(bound(name, most, before));
+            let most = most.filter(|_| one_of_each(stage));
+            return Ok((plan, Table::ToCome { most, last }));
+        }
+        if let Ok(found) = decision.known {
+            plan.rows = Some(found.artifact.rows);
+            plan.state = match (&found.failed, found.same) {
+                (Some(_), _) => PlanState::Incomplete,
+                (None, true) => PlanState::UpToDate,
+                (None, false) => PlanState::Restored,
+            };
+            plan.reason = found.failed.map(|failed| match failed.rows {
+                1 => "1 row has no valid answer".into(),
+                rows => format!("{rows} rows have no valid answer"),
+            });
+            return Ok((plan, Table::Known(found.artifact)));
+        }
+        plan.reason = decision.known.as_ref().err().map(|why| why.as_str());
+        let most = match (&stage.compiled.work, &inputs[..]) {
+            (Work::Rows(work), [input]) => {
+                self.rows(stage, work, input, &decision, &mut plan, to_make)?;
+                let rows = plan.rows_known.unwrap_or(0) + plan.rows_to_run.unwrap_or(0);
+                one_of_each(stage).then_some(rows)
+            }
+            _ => None,
+        };
+        Ok((plan, Table::ToCome { most, last }))
+    }
+
+    /// Asks every row, and looks up what is known of it.
+    fn rows(
+        &self,
+        stage: &Stage,
+        work: &RowWork,
+        input: &Artifact,
+        decision: &Decision,
+        plan: &mut StagePlan,
+        to_make: &mut HashSet<CallKey>,
+    ) -> Result<(), LookError> {
+        let mode = decision.mode;
+        let earlier = match &decision.last {
+            Some(last)
+                if mode.takes_known()
+                    && last.definition == decision.definition.hex()
+                    && last.revision == self.look.revision =>
+            {
+                Earlier::open(last, &self.look.store)?
+            }
+            _ => None,
+        };
+        let mut left = mode.limit.filter(|_| !work.stage.is_list()).unwrap_or(u64::MAX);
+        let (mut known, mut to_run, mut cached) = (0, 0, 0);
+        let mut exact = true;
+        let output = self.history.get(&stage.name).copied();
+        for (at, chunk) in input.chunks.iter().enumerate() {
+            if let Some((rows, _)) = earlier.as_ref().and_then(|it| it.of(chunk.digest())) {
+                known += rows;
+                continue;
+            }
+            for row in self.look.store.rows_of(input, at..at + 1) {
+                // A row that cannot be asked fails without a call.
+                let Ok(Some((carried, ask))) = asked(work, &row?) else { continue };
+                if left == 0 {
+                    break;
+                }
+                left -= 1;
+                let key = memo_key(decision.definition, &carried, &ask);
+                let is_known = self.look.store.memo(key, self.look.asker.as_deref())?.is_some();
+                if is_known && mode.takes_known() {
+                    known += 1;
+                    continue;
+                }
+                let (requests, whole) = work.stage.foresee(&ask, &self.look.transport);
+                exact &= whole;
+                match is_known && !mode.force {
+                    true => known += 1,
+                    false => to_run += 1,
+                }
+                for request in requests {
+                    if self.is_good(&request, mode.again)? {
+                        cached += 1;
+                    } else if to_make.insert(request.key()) {
+                        plan.effort.call(&request, output);
+                    }
+                }
+            }
+        }
+        plan.rows_known = Some(known);
+        plan.rows_to_run = Some(to_run);
+        plan.calls_cached = Some(cached);
+        plan.bound = match (exact, mode.again) {
+            (_, Again::Yes) => Some("rows whose answers turn out to have changed run, too".into()),
+            (false, _) => Some("at least so many calls: a list may have more pages".into()),
+            (true, _) => None,
+        };
+        Ok(())
+    }
+
+    /// Whether a recorded answer would be taken.
+    fn is_good(&self, request: &Request, again: Again) -> Result<bool, CallError> {
+        match again {
+            Again::No => self.look.transport.is_recorded(request.key()),
+            again => {
+                let answer = self.look.transport.recorded(request)?;
+                Ok(answer.is_some_and(|answer| self.look.transport.is_good(&answer, again)))
+            }
+        }
+    }
+}
+
+impl StagePlan {
+    fn new(name: &str) -> StagePlan {
+        StagePlan {
+            name: name.to_owned(),
+            state: PlanState::Stale,
+            reason: None,
+            rows: None,
+            rows_known: None,
+            rows_to_run: None,
+            calls_cached: None,
+            effort: Effort::default(),
+            bound: None,
+        }
+    }
+}
+
+impl Effort {
+    /// One call more. `output`: the tokens that an answer took before, on average.
+    fn call(&mut self, request: &Request, output: Option<f64>) {
+        let most = Usage::most(request);
+        // Four bytes a token, as English has it; what is set aside before a call is more careful.
+        let input = most.input * 3 / 4;
+        let output = output.map_or(most.output, |output| output.round() as u64);
+        let usage = Usage { input, cached_input: 0, output };
+        self.calls += 1;
+        self.tokens_in += usage.input;
+        self.tokens_out += usage.output;
+        self.cost_usd += usage.cost(request) as f64 / 1e6;
+        self.seconds += request.pace.seconds();
+    }
+
+    fn add(&mut self, other: &Effort) {
+        self.calls += other.calls;
+        self.tokens_in += other.tokens_in;
+        self.tokens_out += other.tokens_out;
+        self.cost_usd += other.cost_usd;
+        // Stages that ask different servers do so side by side.
+        self.seconds = self.seconds.max(other.seconds);
+    }
+}
+
+/// Whether the stage makes at most one row of each that it reads.
+fn one_of_each(stage: &Stage) -> bool {
+    match &stage.compiled.work {
+        Work::Rows(work) => {
+            let key = &stage.compiled.key;
+            !key.is_empty() && key.iter().all(|field| work.shape.key.contains(field))
+        }
+        Work::Table(_) => false,
+    }
+}
+
+fn bound(name: &str, most: Option<u64>, last: Option<u64>) -> String {
+    match (most, last) {
+        (Some(0), _) => format!("`{name}` has no table, and is not among the targets"),
+        (Some(most), _) => format!("not known before `{name}` has run; at most {most} rows"),
+        (None, Some(last)) => {
+            format!("not known before `{name}` has run; it had {last} rows the last time")
+        }
+        (None, None) => format!("not known before `{name}` has run"),
+    }
+}

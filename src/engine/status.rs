@@ -1,0 +1,87 @@
+//! How each stage stands: its rows, whether it is up to date, when it last ran and what it has cost.
+
+use std::collections::HashMap;
+
+use serde::Serialize;
+
+use super::explain::why;
+use super::history::RunRecord;
+use super::look::{Look, LookError};
+use crate::store::Lock;
+
+/// A pipeline as it stands.
+#[derive(Clone, Debug, Serialize)]
+pub struct Status {
+    pub profile: String,
+    /// The process of the run that works now.
+    pub running: Option<String>,
+    /// In the order of the manifest.
+    pub stages: Vec<StageStatus>,
+    /// Of all runs that are in the history, under every profile.
+    pub calls: u64,
+    pub cost_usd: f64,
+}
+
+/// A stage as it stands.
+#[derive(Clone, Debug, Serialize)]
+pub struct StageStatus {
+    pub name: String,
+    /// How it last ended: `ran`, `incomplete`, ...; `None` where it never has.
+    pub last: Option<String>,
+    pub rows: u64,
+    pub failed_rows: u64,
+    /// Whether it would run.
+    pub stale: bool,
+    /// Why it would.
+    pub reason: Option<String>,
+    /// The run that made its table, and when that began, UTC.
+    pub run: Option<i64>,
+    pub at: Option<String>,
+    /// Calls made and USD spent for it so far under this profile, trials included.
+    pub calls: u64,
+    pub cost_usd: f64,
+    pub accepted: bool,
+}
+
+/// How the pipeline stands. Works while a run does.
+pub fn status(look: &Look<'_>) -> Result<Status, LookError> {
+    let profile = &look.pipeline.profile.name;
+    let mut began = HashMap::new();
+    let mut spent: HashMap<String, (u64, f64)> = HashMap::new();
+    let (mut calls, mut cost_usd) = (0, 0.0);
+    for run in look.store.runs(u64::from(u32::MAX))? {
+        began.insert(run.id, run.at);
+        let record: Option<RunRecord> =
+            run.record.and_then(|record| serde_json::from_str(&record).ok());
+        let Some(record) = record else { continue };
+        calls += record.calls;
+        cost_usd += record.cost_usd;
+        for stage in record.stages.into_iter().filter(|_| record.profile == *profile) {
+            let spent = spent.entry(stage.name).or_default();
+            spent.0 += stage.calls;
+            spent.1 += stage.cost_usd;
+        }
+    }
+    let mut stages = Vec::new();
+    for (at, stage) in look.pipeline.stages.iter().enumerate() {
+        let last = look.store.stage(profile, &stage.name)?;
+        let why = why(look, at)?;
+        let (calls, cost_usd) = spent.get(&stage.name).copied().unwrap_or_default();
+        let run = last.as_ref().map(|last| last.made);
+        stages.push(StageStatus {
+            name: stage.name.clone(),
+            last: last.as_ref().map(|last| last.state.clone()),
+            rows: last.as_ref().map_or(0, |last| last.rows),
+            failed_rows: last.as_ref().map_or(0, |last| last.failed_rows),
+            stale: why.stale,
+            reason: why.stale.then_some(why.reason),
+            run,
+            at: run.and_then(|run| began.get(&run).cloned()),
+            calls,
+            cost_usd,
+            accepted: last.is_some_and(|last| last.accepted),
+        });
+    }
+    let running = Lock::holder(&look.pipeline.cache());
+    Ok(Status { profile: profile.clone(), running, stages, calls, cost_usd })
+}
