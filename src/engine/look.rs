@@ -25,6 +25,9 @@ pub enum LookError {
     NoRow(String),
 }
 
+/// A table with the name that it is read by.
+pub(super) type NamedTable = (String, Artifact);
+
 /// A pipeline beside what is stored of it. Calls nobody and writes nothing, also while a run works.
 pub struct Look<'a> {
     pub pipeline: &'a Pipeline,
@@ -68,10 +71,7 @@ impl<'a> Look<'a> {
     }
 
     /// What stage `at` reads, as far as it is up to date, and the first stage of it that is not.
-    pub(super) fn inputs(
-        &self,
-        at: usize,
-    ) -> Result<(Vec<(String, Artifact)>, Option<String>), LookError> {
+    pub(super) fn inputs(&self, at: usize) -> Result<(Vec<NamedTable>, Option<String>), LookError> {
         let mut inputs = Vec::new();
         let mut waits_for = None;
         for input in &self.pipeline.stages[at].inputs {
