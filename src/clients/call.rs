@@ -91,7 +91,7 @@ impl Request {
     fn meaningful_body(&self) -> Bytes {
         let denied = |name: &str| {
             let name = format!("\"{name}\"");
-            self.body.windows(name.len()).any(|window| window == name.as_bytes())
+            memchr::memmem::find(&self.body, name.as_bytes()).is_some()
         };
         if self.service != Service::Model || !DENIED.iter().any(|name| denied(name)) {
             return self.body.clone();

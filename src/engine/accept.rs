@@ -40,11 +40,8 @@ pub async fn accept(pipeline: &Pipeline, at: usize, command: &str) -> Result<u64
     if let Some(reads) = waits_for {
         return Err(AcceptError::Waits { stage: name(), reads });
     }
-    let digests: Vec<Digest> = inputs.iter().map(|(_, table)| table.digest()).collect();
-    // What people wrote may not have been kept yet: nothing was run on it.
-    let asker = look.asker.as_deref();
-    let choices = Choices::at_once();
-    let decision = decide(pipeline, &store, at, &digests, look.revision, asker, &choices)?;
+    let digests: Vec<Digest> = inputs.iter().map(|(_, table)| *table).collect();
+    let decision = decide(pipeline, &store, &look.before, at, &digests, &Choices::at_once())?;
     if decision.known.is_ok_and(|found| found.same && found.failed.is_none()) {
         return Err(AcceptError::UpToDate(name()));
     }
@@ -63,13 +60,13 @@ pub async fn accept(pipeline: &Pipeline, at: usize, command: &str) -> Result<u64
         run,
     };
     store.put_table(decision.fingerprint, table, None).await?;
-    let on = Standing { inputs: &digests, revision: look.revision, limit: None };
+    let on = Standing { inputs: &digests, revision: look.before.revision, limit: None };
     let record = StageRecord {
         fingerprint: decision.fingerprint.hex(),
         definition: decision.definition.hex(),
-        inputs: inputs.iter().map(|(name, it)| (name.clone(), it.digest().hex())).collect(),
+        inputs: inputs.iter().map(|(name, it)| (name.clone(), it.hex())).collect(),
         run,
-        revision: look.revision,
+        revision: look.before.revision,
         // Its rows came of another definition, or of other rows: none of them is taken for these.
         spans: None,
         accepted: true,

@@ -1,6 +1,7 @@
 //! What is known before anything runs: the tables that people wrote, and of each stage whether it is
 //! up to date. A plan and a run decide by the same words.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use super::fingerprint::{Standing, definition, fingerprint};
@@ -8,7 +9,7 @@ use super::rows::Mode;
 use crate::clients::Again;
 use crate::pipeline::{InputRef, Pipeline, Stage};
 use crate::stages::{StageError, Work};
-use crate::store::{Artifact, FileState, StageRecord, Store, StoreError, StoredTable};
+use crate::store::{Artifact, FileState, Notes, StageRecord, Store, StoreError, StoredTable};
 use crate::table::{Digest, Row, all_fields, read_rows};
 
 /// Which recorded answers a run asks for again.
@@ -49,10 +50,9 @@ pub(super) struct Decision {
     pub known: Result<Found, Stale>,
 }
 
-/// A table that is known.
+/// A table that is known. It is not opened: most of the time nobody reads it.
 pub(super) struct Found {
     pub table: StoredTable,
-    pub artifact: Artifact,
     pub failed: Option<Artifact>,
     /// It is the one that the stage last had.
     pub same: bool,
@@ -125,18 +125,40 @@ pub(super) fn mode(pipeline: &Pipeline, at: usize, choices: &Choices) -> Mode {
     }
 }
 
+/// What was noted of a pipeline when it was last run, read in one go, and who asks now.
+pub(super) struct Before {
+    /// How each stage last ended.
+    pub stages: HashMap<String, StageRecord>,
+    /// What each file held.
+    pub files: Notes,
+    /// The revision of answers.
+    pub revision: i64,
+    pub asker: Option<String>,
+}
+
+impl Before {
+    pub fn read(
+        pipeline: &Pipeline,
+        store: &Store,
+        asker: Option<String>,
+        limit: Option<u64>,
+    ) -> Result<Before, StoreError> {
+        let stages = store.stages_of(&record_profile(pipeline, limit))?;
+        Ok(Before { stages, files: store.notes()?, revision: store.revision(), asker })
+    }
+}
+
 pub(super) fn decide(
     pipeline: &Pipeline,
     store: &Store,
+    before: &Before,
     at: usize,
     inputs: &[Digest],
-    revision: i64,
-    asker: Option<&str>,
     choices: &Choices,
 ) -> Result<Decision, StoreError> {
     let stage = &pipeline.stages[at];
-    let limit = choices.limit;
-    let last = store.stage(&record_profile(pipeline, limit), &stage.name)?;
+    let (limit, revision) = (choices.limit, before.revision);
+    let last = before.stages.get(&stage.name).cloned();
     let mode = mode(pipeline, at, choices);
     let why = match mode.again {
         _ if mode.force => Some(Stale::Forced),
@@ -149,7 +171,7 @@ pub(super) fn decide(
     let on = Standing { inputs, revision, limit };
     let fingerprint = fingerprint(pipeline, stage, on);
     let definition = definition(pipeline, stage);
-    let known = match (store.table(fingerprint, asker)?, why) {
+    let known = match (store.table(fingerprint, before.asker.as_deref())?, why) {
         (_, Some(why)) => Err(why),
         (Some(table), None) => found(store, table, &last, fingerprint, choices.retry_failed)?,
         (None, None) => Err(match &last {
@@ -181,9 +203,11 @@ fn found(
             failed => failed,
         },
     };
+    if !store.has_object(table.artifact) {
+        return Ok(Err(Stale::Gone));
+    }
     let same = last.as_ref().is_some_and(|last| last.fingerprint == fingerprint.hex());
-    let artifact = store.artifact(table.artifact)?;
-    Ok(artifact.map(|artifact| Found { table, artifact, failed, same }).ok_or(Stale::Gone))
+    Ok(Ok(Found { table, failed, same }))
 }
 
 /// An age that cannot be told, as the clock was set back, is too old: asking costs little.
@@ -192,32 +216,31 @@ fn is_old(last: &StageRecord, age: Duration, now: i64) -> bool {
     !(0..age).contains(&(now - last.checked))
 }
 
-/// For each stage, the artifact that it is known to have before anything runs.
+/// For each stage, the table that it is known to have before anything runs.
 pub(super) fn settled(
     pipeline: &Pipeline,
     store: &Store,
-    asker: Option<&str>,
+    before: &Before,
     choices: &Choices,
 ) -> Result<Vec<Option<Digest>>, StoreError> {
-    let revision = store.revision();
     let mut known: Vec<Option<Digest>> = vec![None; pipeline.stages.len()];
+    let tables = pipeline.tables.iter().map(|table| keep_rows(store, &table.rows));
+    let tables: Vec<Artifact> = tables.collect::<Result<_, _>>()?;
     for at in pipeline.order.iter().copied() {
         let mut inputs = Vec::new();
         for input in &pipeline.stages[at].inputs {
             inputs.push(match input {
                 InputRef::Stage(index) => known[*index],
-                InputRef::Table(index) => {
-                    Some(keep_rows(store, &pipeline.tables[*index].rows)?.digest())
-                }
+                InputRef::Table(index) => Some(tables[*index].digest()),
                 InputRef::File(path) => match FileState::of(&pipeline.project.root.join(path)) {
-                    Ok(state) => store.noted(&input_note(path), state)?,
+                    Ok(state) => before.files.noted(&input_note(path), state),
                     Err(_) => None,
                 },
             });
         }
         let inputs: Option<Vec<Digest>> = inputs.into_iter().collect();
         if let Some(inputs) = inputs {
-            let decision = decide(pipeline, store, at, &inputs, revision, asker, choices)?;
+            let decision = decide(pipeline, store, before, at, &inputs, choices)?;
             known[at] = decision.known.ok().map(|found| found.table.artifact);
         }
     }
@@ -234,19 +257,18 @@ fn input_note(path: &str) -> String {
 pub(super) fn file(
     pipeline: &Pipeline,
     store: &Store,
+    before: &Before,
     path: &str,
-) -> Result<(Artifact, Option<(String, FileState)>), StageError> {
+) -> Result<(Digest, Option<(String, FileState)>), StageError> {
     let full = pipeline.project.root.join(path);
     let state = FileState::of(&full)?;
     let note = input_note(path);
-    if let Some(digest) = store.noted(&note, state)?
-        && let Some(artifact) = store.artifact(digest)?
-    {
-        return Ok((artifact, None));
+    if let Some(digest) = before.files.noted(&note, state).filter(|it| store.has_object(*it)) {
+        return Ok((digest, None));
     }
     let rows = read_rows(&full)
         .map_err(|error| StageError::Failed(format!("the input `{path}` {error}")))?;
-    Ok((keep_rows(store, &rows)?, Some((note, state))))
+    Ok((keep_rows(store, &rows)?.digest(), Some((note, state))))
 }
 
 /// Rows that people wrote, as an artifact. A field that only some of them have is null in the rest.
@@ -260,17 +282,15 @@ pub(super) fn keep_rows(store: &Store, rows: &[Row]) -> Result<Artifact, StoreEr
     writer.finish()
 }
 
-/// The table of a stage that is not brought up to date, as it last was.
-pub(super) fn as_it_was(
-    pipeline: &Pipeline,
-    store: &Store,
-    stage: &Stage,
-    limit: Option<u64>,
-) -> Result<Option<(Artifact, bool)>, StoreError> {
-    let Some(record) = store.stage(&record_profile(pipeline, limit), &stage.name)? else {
-        return Ok(None);
-    };
-    let Some(digest) = record.artifact() else { return Ok(None) };
+/// The table of a stage that is not brought up to date, as it last was, and whether it is complete.
+pub(super) fn as_it_was(store: &Store, before: &Before, stage: &Stage) -> Option<(Digest, bool)> {
+    let record = before.stages.get(&stage.name)?;
     let whole = record.state != super::StageState::Incomplete.as_str();
-    Ok(store.artifact(digest)?.map(|artifact| (artifact, whole)))
+    record.artifact().filter(|digest| store.has_object(*digest)).map(|digest| (digest, whole))
+}
+
+/// Opens a table that something is to be made of.
+pub(super) fn open(store: &Store, name: &str, digest: Digest) -> Result<Artifact, StoreError> {
+    let gone = || StoreError::Damaged(format!("the table of `{name}` is damaged"));
+    store.artifact(digest)?.ok_or_else(gone)
 }

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::decide::{Choices, Decision, decide};
+use super::decide::{Choices, Decision, decide, open};
 use super::delta::{Delta, delta};
 use super::fingerprint::{Standing, explain};
 use super::look::{Look, LookError};
@@ -59,7 +59,7 @@ pub struct InputChange {
 pub fn why(look: &Look<'_>, at: usize) -> Result<Why, LookError> {
     let stage = &look.pipeline.stages[at];
     let (inputs, waits_for) = look.inputs(at)?;
-    let digests: Vec<Digest> = inputs.iter().map(|(_, artifact)| artifact.digest()).collect();
+    let digests: Vec<Digest> = inputs.iter().map(|(_, digest)| *digest).collect();
     let decision = look.decide(at, &digests)?;
     let mut why = Why {
         name: stage.name.clone(),
@@ -71,11 +71,11 @@ pub fn why(look: &Look<'_>, at: usize) -> Result<Why, LookError> {
         inputs: Vec::new(),
     };
     let Some(last) = decision.last else { return Ok(why) };
-    let on = Standing { inputs: &digests, revision: look.revision, limit: None };
+    let on = Standing { inputs: &digests, revision: look.before.revision, limit: None };
     let now = explain(look.pipeline, stage, on);
     why.changes = changes(&last.components, &now);
-    for (name, artifact) in &inputs {
-        why.inputs.extend(input_change(look, &last, at, name, artifact)?);
+    for (name, digest) in &inputs {
+        why.inputs.extend(input_change(look, &last, at, name, *digest)?);
     }
     Ok(why)
 }
@@ -124,14 +124,14 @@ fn input_change(
     last: &StageRecord,
     at: usize,
     name: &str,
-    now: &Artifact,
+    now: Digest,
 ) -> Result<Option<InputChange>, LookError> {
     let stage = &look.pipeline.stages[at];
     let before = match last.inputs.iter().find(|(other, _)| other == name) {
-        Some((_, digest)) if *digest == now.digest().hex() => return Ok(None),
+        Some((_, digest)) if *digest == now.hex() => return Ok(None),
         // A row stage does not know what its input is called.
         None => match (&stage.compiled.work, &last.inputs[..]) {
-            (Work::Rows(_), [(_, digest)]) if *digest == now.digest().hex() => return Ok(None),
+            (Work::Rows(_), [(_, digest)]) if *digest == now.hex() => return Ok(None),
             (Work::Rows(_), [(_, digest)]) => Some(digest),
             _ => None,
         },
@@ -146,6 +146,7 @@ fn input_change(
     let Some(before) = before.flatten() else {
         return unknown("the table that it read the last time is no longer stored");
     };
+    let now = &open(&look.store, &name, now)?;
     let input = stage.inputs.iter().find(|input| look.pipeline.input_name(input) == name);
     let key = match input {
         Some(InputRef::Stage(index)) => look.pipeline.stages[*index].compiled.key.clone(),
@@ -216,7 +217,8 @@ pub fn why_row(look: &Look<'_>, at: usize, wanted: &str) -> Result<WhyRow, LookE
         comes_from: Vec::new(),
     };
     let (inputs, waits_for) = look.inputs(at)?;
-    if let (Work::Rows(work), [(_, input)]) = (&stage.compiled.work, &inputs[..]) {
+    if let (Work::Rows(work), [(name, input)]) = (&stage.compiled.work, &inputs[..]) {
+        let input = &open(&look.store, name, *input)?;
         // A row that was made is found again among its inputs by what it carries over.
         let shape: Vec<String> = work.shape.key.iter().chain(&work.shape.keep).cloned().collect();
         let driver = match &made {
@@ -264,7 +266,7 @@ fn ask(
         }
     };
     let key = memo_key(look.definition(at), &carried, &ask);
-    match look.store.memo(key, look.asker.as_deref())? {
+    match look.store.memo(key, look.before.asker.as_deref())? {
         Some(memo) => {
             why.state = "known: taken from the memo".into();
             why.made_in_run = Some(memo.run);
@@ -300,6 +302,7 @@ fn comes_from(look: &Look<'_>, at: usize, row: &Row) -> Result<Vec<Above>, LookE
     for input in &stage.inputs {
         let name = look.pipeline.input_name(input).to_owned();
         let Some(table) = look.input(input)? else { continue };
+        let table = open(&look.store, &name, table)?;
         let key: Vec<String> = match input {
             InputRef::Stage(index) => look.pipeline.stages[*index].compiled.key.clone(),
             // Rows that people wrote are told apart by what of them was carried over.
@@ -374,8 +377,7 @@ fn find(
 
 impl Look<'_> {
     fn decide(&self, at: usize, inputs: &[Digest]) -> Result<Decision, LookError> {
-        let (asker, choices) = (self.asker.as_deref(), Choices::at_once());
-        let (pipeline, store) = (self.pipeline, &self.store);
-        Ok(decide(pipeline, store, at, inputs, self.revision, asker, &choices)?)
+        let choices = Choices::at_once();
+        Ok(decide(self.pipeline, &self.store, &self.before, at, inputs, &choices)?)
     }
 }

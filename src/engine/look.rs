@@ -1,10 +1,11 @@
 //! A look at a pipeline and its store that changes neither: what `plan`, `why` and `status` stand on.
 
 use std::collections::BTreeSet;
+use std::sync::OnceLock;
 
 use thiserror::Error;
 
-use super::decide::{Choices, decide, file, keep_rows};
+use super::decide::{Before, Choices, decide, file, keep_rows};
 use super::fingerprint::definition;
 use crate::clients::{CallError, Limits, Transport, credentials_in};
 use crate::pipeline::{InputRef, Pipeline};
@@ -26,15 +27,15 @@ pub enum LookError {
 }
 
 /// A table with the name that it is read by.
-pub(super) type NamedTable = (String, Artifact);
+pub(super) type NamedTable = (String, Digest);
 
 /// A pipeline beside what is stored of it. Calls nobody and writes nothing, also while a run works.
 pub struct Look<'a> {
     pub pipeline: &'a Pipeline,
     pub store: Store,
     pub(super) transport: Transport,
-    pub(super) asker: Option<String>,
-    pub(super) revision: i64,
+    pub(super) before: Before,
+    tables: Vec<OnceLock<Digest>>,
     /// The tables of the stages that are up to date, by their places.
     settled: Vec<Option<Digest>>,
 }
@@ -47,9 +48,10 @@ impl<'a> Look<'a> {
         let asker = (!offline).then(|| credentials_in(pipeline.github_token.as_deref()));
         let (cassette, limits) = (pipeline.cassette.clone(), Limits::default());
         let transport = Transport::new(store.clone(), cassette, offline, 0, limits, |_| {})?;
-        let revision = store.revision();
+        let before = Before::read(pipeline, &store, asker, None)?;
         let settled = vec![None; pipeline.stages.len()];
-        let mut look = Look { pipeline, store, transport, asker, revision, settled };
+        let tables = pipeline.tables.iter().map(|_| OnceLock::new()).collect();
+        let mut look = Look { pipeline, store, transport, before, tables, settled };
         look.settle()?;
         Ok(look)
     }
@@ -61,11 +63,10 @@ impl<'a> Look<'a> {
             if waits_for.is_some() {
                 continue;
             }
-            let digests: Vec<Digest> = inputs.iter().map(|(_, table)| table.digest()).collect();
-            let (asker, store) = (self.asker.as_deref(), &self.store);
-            let decision =
-                decide(self.pipeline, store, at, &digests, self.revision, asker, &choices)?;
-            self.settled[at] = decision.known.ok().map(|found| found.artifact.digest());
+            let digests: Vec<Digest> = inputs.iter().map(|(_, table)| *table).collect();
+            let (store, before) = (&self.store, &self.before);
+            let decision = decide(self.pipeline, store, before, at, &digests, &choices)?;
+            self.settled[at] = decision.known.ok().map(|found| found.table.artifact);
         }
         Ok(())
     }
@@ -84,17 +85,20 @@ impl<'a> Look<'a> {
         Ok((inputs, waits_for))
     }
 
-    pub(super) fn input(&self, input: &InputRef) -> Result<Option<Artifact>, LookError> {
+    pub(super) fn input(&self, input: &InputRef) -> Result<Option<Digest>, LookError> {
         Ok(match input {
-            InputRef::Stage(index) => match self.settled[*index] {
-                Some(digest) => self.store.artifact(digest)?,
-                None => None,
-            },
-            InputRef::Table(index) => {
-                Some(keep_rows(&self.store, &self.pipeline.tables[*index].rows)?)
-            }
-            InputRef::File(path) => Some(file(self.pipeline, &self.store, path)?.0),
+            InputRef::Stage(index) => self.settled[*index],
+            InputRef::Table(index) => Some(self.inline(*index)?),
+            InputRef::File(path) => Some(file(self.pipeline, &self.store, &self.before, path)?.0),
         })
+    }
+
+    pub(super) fn inline(&self, index: usize) -> Result<Digest, LookError> {
+        if let Some(digest) = self.tables[index].get() {
+            return Ok(*digest);
+        }
+        let digest = keep_rows(&self.store, &self.pipeline.tables[index].rows)?.digest();
+        Ok(*self.tables[index].get_or_init(|| digest))
     }
 
     /// The table of stage `at`: the one that is up to date, or else the one that it last had.
@@ -103,7 +107,7 @@ impl<'a> Look<'a> {
             return Ok(self.store.artifact(digest)?);
         }
         let stage = &self.pipeline.stages[at];
-        let last = self.store.stage(&self.pipeline.profile.name, &stage.name)?;
+        let last = self.before.stages.get(&stage.name);
         match last.and_then(|last| last.artifact()) {
             Some(digest) => Ok(self.store.artifact(digest)?),
             None => Ok(None),

@@ -5,8 +5,9 @@ use std::fs;
 use std::io::{self, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 
+use super::decide::open;
 use crate::stages::StageError;
-use crate::store::{Artifact, FileState, Store, StoreError, write_aside};
+use crate::store::{Artifact, FileState, Notes, Store, StoreError, write_aside};
 use crate::table::{Digest, Format, write_lines, write_table};
 
 /// What was done to an output.
@@ -21,35 +22,36 @@ pub(super) enum Placed {
     SetAside(PathBuf),
 }
 
-/// Makes `path` (relative to `root`) hold `artifact`.
+/// Makes `path` (relative to `root`) hold the table `digest`, which is opened only where it must be.
 pub(super) async fn place(
     store: &Store,
+    notes: &Notes,
     root: &Path,
     path: &str,
-    artifact: &Artifact,
+    digest: Digest,
 ) -> Result<Placed, StageError> {
     let full = root.join(path);
     let format = Format::of(&full).ok_or_else(|| {
         StageError::Failed(format!("`{path}` has none of the extensions {}", Format::EXTENSIONS))
     })?;
-    let known = store.knows(path)?;
+    let known = notes.knows(path);
     let state = match FileState::of(&full) {
         Ok(state) => Some(state),
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(error) => return Err(unwritable(path, &error)),
     };
-    let noted = match state {
-        None => None,
-        Some(state) => store.noted(path, state)?,
-    };
+    let noted = state.and_then(|state| notes.noted(path, state));
+    if noted == Some(digest) {
+        return Ok(Placed::Untouched);
+    }
+    let artifact = &open(store, path, digest)?;
     let placed = match (state, noted) {
-        (Some(_), Some(digest)) if digest == artifact.digest() => return Ok(Placed::Untouched),
         (Some(_), Some(_)) => Placed::Written,
-        (None, _) if known == Some(artifact.digest()) => Placed::Restored,
+        (None, _) if known == Some(digest) => Placed::Restored,
         (None, _) => Placed::Written,
         (Some(state), None) => {
             if holds(store, &full, format, artifact)? {
-                store.note(path, state, artifact.digest()).await?;
+                store.note(path, state, digest).await?;
                 return Ok(Placed::Untouched);
             }
             match known.filter(|digest| holds_digest(store, &full, format, *digest)) {
@@ -66,7 +68,7 @@ pub(super) async fn place(
         StageError::Store(StoreError::Io(error)) => unwritable(path, &error),
         other => other,
     })?;
-    store.note(path, state, artifact.digest()).await?;
+    store.note(path, state, digest).await?;
     Ok(placed)
 }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use serde::Serialize;
 
-use super::decide::{Choices, Decision, as_it_was, decide, file, keep_rows};
+use super::decide::{Before, Choices, Decision, as_it_was, decide, open};
 use super::history::RunRecord;
 use super::look::{Look, LookError};
 use super::rows::{asked, memo_key};
@@ -86,7 +86,7 @@ pub struct StagePlan {
 
 /// What is known of a table before anything runs.
 enum Table {
-    Known(Artifact),
+    Known(Digest),
     /// It is made by the run; at most so many rows, where that can be told.
     ToCome {
         most: Option<u64>,
@@ -102,7 +102,9 @@ pub fn plan(
 ) -> Result<Plan, LookError> {
     let mut choices = choices.clone();
     choices.now = super::run::now();
-    Planner { look, choices: &choices, history: history(&look.store)? }.plan(chosen)
+    let before =
+        Before::read(look.pipeline, &look.store, look.before.asker.clone(), choices.limit)?;
+    Planner { look, before, choices: &choices, history: history(&look.store)? }.plan(chosen)
 }
 
 /// What the last run that called told of each stage: tokens out a call.
@@ -122,6 +124,8 @@ fn history(store: &Store) -> Result<HashMap<String, f64>, StoreError> {
 
 struct Planner<'a> {
     look: &'a Look<'a>,
+    /// How everything stood, or, for a trial, how the last one left it.
+    before: Before,
     choices: &'a Choices,
     /// Tokens that an answer took, on average, by stage.
     history: HashMap<String, f64>,
@@ -136,9 +140,9 @@ impl Planner<'_> {
         for at in pipeline.order.iter().copied() {
             let stage = &pipeline.stages[at];
             if !chosen.contains(&at) {
-                let last = as_it_was(pipeline, &self.look.store, stage, self.choices.limit)?;
+                let last = as_it_was(&self.look.store, &self.before, stage);
                 let table = match last {
-                    Some((artifact, _)) => Table::Known(artifact),
+                    Some((digest, _)) => Table::Known(digest),
                     None => Table::ToCome { most: Some(0), last: None },
                 };
                 tables.insert(at, table);
@@ -176,25 +180,14 @@ impl Planner<'_> {
         for input in &stage.inputs {
             match input {
                 InputRef::Stage(index) => match &tables[index] {
-                    Table::Known(artifact) => inputs.push(artifact.clone()),
+                    Table::Known(digest) => inputs.push(*digest),
                     Table::ToCome { most, last } => waits_for = Some((*index, *most, *last)),
                 },
-                InputRef::Table(index) => {
-                    inputs.push(keep_rows(
-                        &self.look.store,
-                        &self.look.pipeline.tables[*index].rows,
-                    )?);
-                }
-                InputRef::File(path) => {
-                    inputs.push(file(self.look.pipeline, &self.look.store, path)?.0)
-                }
+                input => inputs.extend(self.look.input(input)?),
             }
         }
-        let digests: Vec<Digest> = inputs.iter().map(Artifact::digest).collect();
-        let asker = self.look.asker.as_deref();
-        let (store, choices) = (&self.look.store, self.choices);
-        let decision =
-            decide(self.look.pipeline, store, at, &digests, self.look.revision, asker, choices)?;
+        let (look, choices) = (self.look, self.choices);
+        let decision = decide(look.pipeline, &look.store, &self.before, at, &inputs, choices)?;
         let mut plan = StagePlan::new(&stage.name);
         let last = decision.last.as_ref().map(|last| last.rows);
         if let Some((from, most, before)) = waits_for {
@@ -205,7 +198,7 @@ impl Planner<'_> {
             return Ok((plan, Table::ToCome { most, last }));
         }
         if let Ok(found) = decision.known {
-            plan.rows = Some(found.artifact.rows);
+            plan.rows = Some(found.table.rows);
             plan.state = match (&found.failed, found.same) {
                 (Some(_), _) => PlanState::Incomplete,
                 (None, true) => PlanState::UpToDate,
@@ -215,11 +208,12 @@ impl Planner<'_> {
                 1 => "1 row has no valid answer".into(),
                 rows => format!("{rows} rows have no valid answer"),
             });
-            return Ok((plan, Table::Known(found.artifact)));
+            return Ok((plan, Table::Known(found.table.artifact)));
         }
         plan.reason = decision.known.as_ref().err().map(|why| why.as_str());
         let most = match (&stage.compiled.work, &inputs[..]) {
             (Work::Rows(work), [input]) => {
+                let input = &open(&look.store, &stage.name, *input)?;
                 self.rows(stage, work, input, &decision, &mut plan, to_make)?;
                 let rows = plan.rows_known.unwrap_or(0) + plan.rows_to_run.unwrap_or(0);
                 one_of_each(stage).then_some(rows)
@@ -244,7 +238,7 @@ impl Planner<'_> {
             Some(last)
                 if mode.takes_known()
                     && last.definition == decision.definition.hex()
-                    && last.revision == self.look.revision =>
+                    && last.revision == self.before.revision =>
             {
                 Earlier::open(last, &self.look.store)?
             }
@@ -267,7 +261,7 @@ impl Planner<'_> {
                 }
                 left -= 1;
                 let key = memo_key(decision.definition, &carried, &ask);
-                let is_known = self.look.store.memo(key, self.look.asker.as_deref())?.is_some();
+                let is_known = self.look.store.memo(key, self.before.asker.as_deref())?.is_some();
                 if is_known && mode.takes_known() {
                     known += 1;
                     continue;

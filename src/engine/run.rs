@@ -12,11 +12,13 @@ use thiserror::Error;
 use tokio::sync::{mpsc, watch};
 
 use super::decide::{
-    Choices, Decision, Found, as_it_was, decide, file, keep_rows, mode, record_profile,
+    Before, Choices, Decision, Found, as_it_was, decide, file, keep_rows, mode, open,
+    record_profile,
 };
 use super::event::{Event, StageState, StageSummary, Summary};
 use super::fingerprint::{Standing, definition, explain, fingerprint};
 use super::history::RunRecord;
+use super::look::NamedTable;
 use super::outputs::{Placed, place, place_failed};
 use super::rows::{Driver, RowWatch, RowsDone};
 use super::secrets::missing_secrets;
@@ -81,7 +83,7 @@ enum Left {
     /// Still at work.
     Nothing,
     Table {
-        artifact: Box<Artifact>,
+        digest: Digest,
         complete: bool,
     },
     /// There is none.
@@ -95,9 +97,10 @@ struct Run {
     asker: Option<String>,
     observer: Observer,
     options: RunOptions,
-    /// The revision of answers when the run began.
-    revision: i64,
-    tables: Vec<OnceLock<Artifact>>,
+    /// How everything stood when the run began.
+    before: Before,
+    /// The inline tables, as they are needed.
+    tables: Vec<OnceLock<Digest>>,
 }
 
 /// Brings `pipeline` up to date. `observer` sees every event; `begun` is handed the means to stop.
@@ -122,8 +125,9 @@ pub async fn run(
     let offline = options.offline || pipeline.profile.offline;
     let token = pipeline.github_token.as_deref();
     let asker = (!offline).then(|| credentials_in(token));
+    let before = Before::read(&pipeline, &store, asker.clone(), options.choices.limit)?;
     if !offline {
-        let missing = missing_secrets(&pipeline, &store, asker.as_deref(), &options, &*observer)?;
+        let missing = missing_secrets(&pipeline, &store, &before, &options, &*observer)?;
         if !missing.is_empty() {
             return Err(RunError::Secrets { missing });
         }
@@ -137,9 +141,8 @@ pub async fn run(
     let transport =
         Arc::new(Transport::new(store.clone(), cassette, offline, id, limits, on_wait)?);
     begun(RunHandle { transport: transport.clone() });
-    let revision = store.revision();
     let tables = pipeline.tables.iter().map(|_| OnceLock::new()).collect();
-    let run = Run { pipeline, store, transport, asker, observer, options, revision, tables };
+    let run = Run { pipeline, store, transport, asker, observer, options, before, tables };
     let mut summary = Arc::new(run).all(start).await?;
     summary.seconds = seconds(start);
     Ok(summary)
@@ -157,7 +160,9 @@ struct Post {
 
 /// How a stage came to its table.
 struct Made {
-    artifact: Artifact,
+    /// Its table.
+    digest: Digest,
+    rows: u64,
     state: StageState,
     rows_run: u64,
     rows_memo: u64,
@@ -263,12 +268,12 @@ impl Run {
         &self,
         stage: &Stage,
         receivers: &[watch::Receiver<Left>],
-    ) -> Result<(Vec<Input>, bool), String> {
+    ) -> Result<(Vec<NamedTable>, bool), String> {
         let mut inputs = Vec::new();
         let mut complete = true;
         for input in &stage.inputs {
             let name = self.pipeline.input_name(input).to_owned();
-            let artifact = match input {
+            let digest = match input {
                 InputRef::Stage(index) if self.options.chosen.contains(index) => {
                     let mut receiver = receivers[*index].clone();
                     let left = receiver
@@ -276,50 +281,44 @@ impl Run {
                         .await
                         .map(|left| left.clone());
                     match left {
-                        Ok(Left::Table { artifact, complete: whole }) => {
+                        Ok(Left::Table { digest, complete: whole }) => {
                             complete &= whole;
-                            *artifact
+                            digest
                         }
                         _ => return Err(format!("`{name}` has no table")),
                     }
                 }
                 InputRef::Stage(index) => {
-                    let limit = self.options.choices.limit;
                     let other = &self.pipeline.stages[*index];
-                    match as_it_was(&self.pipeline, &self.store, other, limit) {
-                        Ok(Some((artifact, whole))) => {
-                            complete &= whole;
-                            artifact
-                        }
-                        Ok(None) => {
-                            return Err(format!("`{name}` has no table yet; run it, too"));
-                        }
-                        Err(error) => return Err(error.to_string()),
-                    }
+                    let Some((digest, whole)) = as_it_was(&self.store, &self.before, other) else {
+                        return Err(format!("`{name}` has no table yet; run it, too"));
+                    };
+                    complete &= whole;
+                    digest
                 }
                 InputRef::Table(index) => self.table(*index).map_err(|error| error.to_string())?,
                 InputRef::File(path) => self.file(path).await.map_err(|error| error.to_string())?,
             };
-            inputs.push(Input { name, artifact });
+            inputs.push((name, digest));
         }
         Ok((inputs, complete))
     }
 
-    fn table(&self, index: usize) -> Result<Artifact, StoreError> {
+    fn table(&self, index: usize) -> Result<Digest, StoreError> {
         let kept = &self.tables[index];
-        if let Some(artifact) = kept.get() {
-            return Ok(artifact.clone());
+        if let Some(digest) = kept.get() {
+            return Ok(*digest);
         }
-        let artifact = keep_rows(&self.store, &self.pipeline.tables[index].rows)?;
-        Ok(kept.get_or_init(|| artifact).clone())
+        let digest = keep_rows(&self.store, &self.pipeline.tables[index].rows)?.digest();
+        Ok(*kept.get_or_init(|| digest))
     }
 
-    async fn file(&self, path: &str) -> Result<Artifact, StageError> {
-        let (artifact, note) = file(&self.pipeline, &self.store, path)?;
+    async fn file(&self, path: &str) -> Result<Digest, StageError> {
+        let (digest, note) = file(&self.pipeline, &self.store, &self.before, path)?;
         if let Some((note, state)) = note {
-            self.store.note(&note, state, artifact.digest()).await?;
+            self.store.note(&note, state, digest).await?;
         }
-        Ok(artifact)
+        Ok(digest)
     }
 
     async fn stage(
@@ -341,10 +340,10 @@ impl Run {
             }
             Some(Ok(made)) => {
                 summary.state = made.state;
-                summary.rows = made.artifact.rows;
+                summary.rows = made.rows;
                 summary.rows_run = made.rows_run;
                 summary.rows_memo = made.rows_memo;
-                summary.artifact = Some(made.artifact.digest());
+                summary.artifact = Some(made.digest);
                 summary.definition = Some(made.definition);
                 if let Some(failed) = made.failed.filter(|failed| failed.rows > 0) {
                     summary.failed_rows = failed.rows;
@@ -358,7 +357,7 @@ impl Run {
                     summary.reason = Some("what it reads is incomplete".into());
                 }
                 let complete = made.state != StageState::Incomplete;
-                Left::Table { artifact: Box::new(made.artifact), complete }
+                Left::Table { digest: made.digest, complete }
             }
             Some(Err(error)) => {
                 summary.state = StageState::Failed;
@@ -383,7 +382,7 @@ impl Run {
         ahead: Option<mpsc::Receiver<Row>>,
         readers: Vec<mpsc::Sender<Row>>,
         tally: &Arc<Tally>,
-    ) -> (Result<(Vec<Input>, bool), String>, Option<Result<Made, StageError>>) {
+    ) -> (Result<(Vec<NamedTable>, bool), String>, Option<Result<Made, StageError>>) {
         let stage = &self.pipeline.stages[at];
         let desk = Desk::new(self, stage, readers);
         let waited = self.inputs(stage, receivers);
@@ -425,19 +424,18 @@ impl Run {
         let stage = &self.pipeline.stages[at];
         let (definition, mode) =
             (definition(&self.pipeline, stage), mode(&self.pipeline, at, &self.options.choices));
-        Driver::new(work, definition, mode, &desk.world, tally, desk, self.revision)
+        Driver::new(work, definition, mode, &desk.world, tally, desk, self.before.revision)
     }
 
     fn decide(&self, at: usize, inputs: &[Digest]) -> Result<Decision, StoreError> {
-        let (asker, choices) = (self.asker.as_deref(), &self.options.choices);
-        decide(&self.pipeline, &self.store, at, inputs, self.revision, asker, choices)
+        decide(&self.pipeline, &self.store, &self.before, at, inputs, &self.options.choices)
     }
 
     /// Finds or makes the stage's table and writes its outputs.
     async fn bring(
         &self,
         at: usize,
-        inputs: Vec<Input>,
+        inputs: Vec<NamedTable>,
         whole: bool,
         tally: &Arc<Tally>,
         desk: &Desk<'_>,
@@ -445,13 +443,13 @@ impl Run {
     ) -> Result<Made, StageError> {
         let pipeline = &self.pipeline;
         let stage = &pipeline.stages[at];
-        let digests: Vec<Digest> = inputs.iter().map(|input| input.artifact.digest()).collect();
+        let digests: Vec<Digest> = inputs.iter().map(|(_, digest)| *digest).collect();
         let decision = self.decide(at, &digests)?;
         let last = decision.last.clone();
         let print = decision.fingerprint;
         let failed_file = pipeline.placed(&stage.failed_file, self.options.choices.limit);
         let mut made = match decision.known {
-            Ok(Found { table, artifact, failed, same }) => {
+            Ok(Found { table, failed, same }) => {
                 let state = match (&failed, same) {
                     (Some(_), _) => StageState::Incomplete,
                     (None, true) => StageState::UpToDate,
@@ -459,7 +457,8 @@ impl Run {
                 };
                 let checked = last.as_ref().filter(|_| same).map_or(0, |last| last.checked);
                 Made {
-                    artifact,
+                    digest: table.artifact,
+                    rows: table.rows,
                     state,
                     rows_run: 0,
                     rows_memo: 0,
@@ -469,23 +468,28 @@ impl Run {
                     spans: last.as_ref().filter(|_| same).and_then(|last| last.spans.clone()),
                     checked,
                     run: table.run,
-                    revision: self.revision,
+                    revision: self.before.revision,
                     fingerprint: print,
                     settled: same,
                 }
             }
             Err(ref why) => {
                 tracing::info!(stage = stage.name, why = why.as_str(), "runs");
+                let open = |(name, digest): (String, Digest)| {
+                    let artifact = open(&self.store, &name, digest)?;
+                    Ok(Input { name, artifact })
+                };
+                let inputs = inputs.into_iter().map(open).collect::<Result<_, StoreError>>()?;
                 self.make(at, inputs, decision, failed_file, tally, desk, driver).await?
             }
         };
         if !whole {
             made.state = StageState::Incomplete;
         }
+        let root = &pipeline.project.root;
         for output in &stage.outputs {
             let output = pipeline.placed(output, self.options.choices.limit);
-            let placed =
-                place(&self.store, &pipeline.project.root, &output, &made.artifact).await?;
+            let placed = place(&self.store, &self.before.files, root, &output, made.digest).await?;
             let text = match placed {
                 Placed::Restored => format!("{output} was gone and is restored"),
                 Placed::SetAside(aside) => {
@@ -497,7 +501,6 @@ impl Run {
             };
             self.note(stage, text);
         }
-        let root = &pipeline.project.root;
         place_failed(&self.store, root, &made.failed_file, made.failed.as_ref())?;
         self.record(stage, &made, &digests, last).await?;
         Ok(made)
@@ -520,7 +523,7 @@ impl Run {
         if let Some(last) = &last
             && made.settled
             && last.state == state
-            && last.artifact == made.artifact.digest().hex()
+            && last.artifact == made.digest.hex()
         {
             return Ok(());
         }
@@ -530,11 +533,11 @@ impl Run {
         let record = StageRecord {
             fingerprint: made.fingerprint.hex(),
             definition: made.definition.hex(),
-            artifact: made.artifact.digest().hex(),
+            artifact: made.digest.hex(),
             inputs: names.zip(digests).collect(),
             key: stage.compiled.key.clone(),
             state: state.to_owned(),
-            rows: made.artifact.rows,
+            rows: made.rows,
             failed_rows: made.failed.as_ref().map_or(0, |failed| failed.rows),
             run: self.transport.run(),
             made: made.run,
@@ -593,7 +596,7 @@ impl Run {
                 let artifact = sink.finish()?;
                 let again = decision.mode.again != Again::No;
                 // What came of asking again is what the table stands on.
-                let revision = if again { self.store.revision() } else { self.revision };
+                let revision = if again { self.store.revision() } else { self.before.revision };
                 let on = Standing { inputs: &digests, revision, limit: decision.mode.limit };
                 let fingerprint = fingerprint(&self.pipeline, stage, on);
                 // A table that lacks rows only in passing stands for nothing: the next run takes its
@@ -609,8 +612,15 @@ impl Run {
                     let asker = self.asker.clone().filter(|_| by_asker);
                     self.store.put_table(fingerprint, table, asker).await?;
                 }
+                // Other answers were replaced, none that it stands on: nothing of it has changed.
+                let same = decision.last.as_ref().is_some_and(|last| {
+                    last.definition == decision.definition.hex()
+                        && last.artifact == artifact.digest().hex()
+                        && last.inputs.iter().map(|(_, it)| it).eq(&[input.artifact.digest().hex()])
+                });
                 let state = match failed.is_some() {
                     true => StageState::Incomplete,
+                    false if rows_run == 0 && same && !decision.mode.force => StageState::UpToDate,
                     false => StageState::Ran,
                 };
                 let spans = match unique && decision.mode.limit.is_none() {
@@ -625,7 +635,8 @@ impl Run {
                 };
                 let checked = oldest.unwrap_or(self.options.choices.now).min(before);
                 Ok(Made {
-                    artifact,
+                    digest: artifact.digest(),
+                    rows: artifact.rows,
                     state,
                     rows_run,
                     rows_memo,
@@ -654,7 +665,8 @@ impl Run {
                 let table = StoredTable { artifact: digest, rows, failed: None, definition, run };
                 self.store.put_table(decision.fingerprint, table, None).await?;
                 Ok(Made {
-                    artifact,
+                    digest,
+                    rows,
                     state: StageState::Ran,
                     rows_run,
                     rows_memo: 0,
@@ -664,7 +676,7 @@ impl Run {
                     spans: None,
                     checked: 0,
                     run,
-                    revision: self.revision,
+                    revision: self.before.revision,
                     fingerprint: decision.fingerprint,
                     settled: false,
                 })
@@ -693,7 +705,7 @@ impl Run {
                 if decision.mode.takes_known()
                     && decision.mode.limit.is_none()
                     && last.definition == decision.definition.hex()
-                    && last.revision == self.revision =>
+                    && last.revision == self.before.revision =>
             {
                 Earlier::open(last, &self.store)
             }
@@ -702,15 +714,14 @@ impl Run {
     }
 
     /// Tables that cannot be read whole stand for nothing from now on: they are made again.
-    async fn forget_damaged(&self, stage: &Stage, inputs: &[Input]) {
+    async fn forget_damaged(&self, stage: &Stage, inputs: &[NamedTable]) {
         let profile = record_profile(&self.pipeline, self.options.choices.limit);
         let own = self.store.stage(&profile, &stage.name).ok().flatten();
         let own = own.and_then(|record| record.artifact());
-        let own = own.and_then(|digest| self.store.artifact(digest).ok().flatten());
-        for artifact in inputs.iter().map(|input| &input.artifact).chain(&own) {
-            if self.store.rows(artifact).any(|row| row.is_err())
-                && let Err(error) = self.store.forget(artifact.digest()).await
-            {
+        for digest in inputs.iter().map(|(_, digest)| *digest).chain(own) {
+            let artifact = self.store.artifact(digest).ok().flatten();
+            let whole = artifact.is_some_and(|it| self.store.rows(&it).all(|row| row.is_ok()));
+            if !whole && let Err(error) = self.store.forget(digest).await {
                 tracing::warn!(%error, "a damaged table could not be forgotten");
             }
         }

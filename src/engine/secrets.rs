@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::decide::settled;
+use super::decide::{Before, settled};
 use super::event::Event;
 use super::run::RunOptions;
 use crate::clients::secret_in;
@@ -14,7 +14,7 @@ use crate::store::{Store, StoreError};
 pub(super) fn missing_secrets(
     pipeline: &Pipeline,
     store: &Store,
-    asker: Option<&str>,
+    before: &Before,
     options: &RunOptions,
     observer: &dyn Fn(Event),
 ) -> Result<Vec<String>, StoreError> {
@@ -24,7 +24,7 @@ pub(super) fn missing_secrets(
     if !options.chosen.iter().any(|at| unset(&pipeline.stages[*at])) {
         return Ok(Vec::new());
     }
-    let settled = settled(pipeline, store, asker, &options.choices)?;
+    let settled = settled(pipeline, store, before, &options.choices)?;
     let mut missing: BTreeMap<(&str, &str), Vec<String>> = BTreeMap::new();
     let mut without: BTreeMap<&str, &str> = BTreeMap::new();
     for at in options.chosen.iter().copied().filter(|at| settled[*at].is_none()) {

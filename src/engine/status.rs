@@ -64,15 +64,15 @@ pub fn status(look: &Look<'_>) -> Result<Status, LookError> {
     }
     let mut stages = Vec::new();
     for (at, stage) in look.pipeline.stages.iter().enumerate() {
-        let last = look.store.stage(profile, &stage.name)?;
+        let last = look.before.stages.get(&stage.name);
         let why = why(look, at)?;
         let (calls, cost_usd) = spent.get(&stage.name).copied().unwrap_or_default();
-        let run = last.as_ref().map(|last| last.made);
+        let run = last.map(|last| last.made);
         stages.push(StageStatus {
             name: stage.name.clone(),
-            last: last.as_ref().map(|last| last.state.clone()),
-            rows: last.as_ref().map_or(0, |last| last.rows),
-            failed_rows: last.as_ref().map_or(0, |last| last.failed_rows),
+            last: last.map(|last| last.state.clone()),
+            rows: last.map_or(0, |last| last.rows),
+            failed_rows: last.map_or(0, |last| last.failed_rows),
             stale: why.stale,
             reason: why.stale.then_some(why.reason),
             run,

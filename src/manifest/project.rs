@@ -1,7 +1,8 @@
 //! The project folder: what the manifest's paths stand for, and that they stay inside.
 
+use std::collections::HashMap;
 use std::path::{Component, Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use super::problem::{Problem, SourceText, nearest};
 
@@ -12,12 +13,15 @@ pub struct Project {
     pub root: PathBuf,
     /// With links resolved; what "inside" is measured against.
     real: PathBuf,
+    /// Folders whose links were followed, with where they lead.
+    folders: Arc<Mutex<HashMap<PathBuf, PathBuf>>>,
 }
 
 impl Project {
     pub fn new(root: &Path) -> std::io::Result<Project> {
         let root = if root.as_os_str().is_empty() { Path::new(".") } else { root };
-        Ok(Project { root: root.to_owned(), real: root.canonicalize()? })
+        let folders = Arc::default();
+        Ok(Project { root: root.to_owned(), real: root.canonicalize()?, folders })
     }
 
     /// The place of a relative path, or why it cannot be used.
@@ -45,11 +49,36 @@ impl Project {
         }
         let full = self.root.join(relative);
         // A link inside the project may lead out of it: what exists of the path is followed.
-        let existing = full.ancestors().find_map(|ancestor| ancestor.canonicalize().ok());
+        let existing = full.ancestors().find_map(|ancestor| self.real_path(ancestor));
         match existing {
             Some(existing) if existing.starts_with(&self.real) => Ok(full),
             _ => Err("the path leads out of the project folder through a link".into()),
         }
+    }
+
+    /// A path with its links followed; `None` where it does not exist. Folders are looked at once: a
+    /// manifest may name thousands of files in a few of them.
+    fn real_path(&self, path: &Path) -> Option<PathBuf> {
+        let kind = path.symlink_metadata().ok()?.file_type();
+        let (parent, name) = (path.parent(), path.file_name());
+        if let (true, Some(parent), Some(name)) = (kind.is_file(), parent, name) {
+            return Some(self.real_folder(parent)?.join(name));
+        }
+        match kind.is_dir() {
+            true => self.real_folder(path),
+            false => path.canonicalize().ok(),
+        }
+    }
+
+    fn real_folder(&self, folder: &Path) -> Option<PathBuf> {
+        let mut known = self.folders.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if let Some(real) = known.get(folder) {
+            return Some(real.clone());
+        }
+        let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+        let real = folder.canonicalize().ok()?;
+        known.insert(folder.to_owned(), real.clone());
+        Some(real)
     }
 
     /// Reads a text file that the manifest names.
@@ -75,7 +104,7 @@ impl Project {
         let full = self.root.join(path);
         let existing = full
             .ancestors()
-            .find_map(|ancestor| Some((ancestor, ancestor.canonicalize().ok()?)))
+            .find_map(|ancestor| Some((ancestor, self.real_path(ancestor)?)))
             .filter(|(_, real)| real.starts_with(&self.real));
         let Some((existing, mut plain)) = existing else {
             return path.to_owned();

@@ -1,12 +1,13 @@
 //! Kind `sql`: one SQLite query over its inputs, on a database of its own that lasts for the query.
 
+use std::cell::Cell;
 use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use rusqlite::config::DbConfig;
-use rusqlite::hooks::{AuthAction, Authorization};
+use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
 use rusqlite::types::{ToSqlOutput, Value as SqlValue, ValueRef};
 use rusqlite::{Connection, params_from_iter};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
@@ -184,12 +185,39 @@ impl From<rusqlite::Error> for Fault {
 /// Prepares the query against empty tables. Tells the columns of its rows where those of all its
 /// inputs are known.
 fn check(query: &str, tables: &[TableName]) -> Result<Columns, Fault> {
-    let mut connection = Connection::open_in_memory()?;
+    // A manifest may hold thousands of queries, and a database takes longer to open than to clear.
+    thread_local!(static IDLE: Cell<Option<Connection>> = const { Cell::new(None) });
+    let mut connection = match IDLE.take() {
+        Some(connection) => connection,
+        None => Connection::open_in_memory()?,
+    };
+    let checked = check_on(&mut connection, query, tables);
+    let cleared = clear(&mut connection, tables);
+    if cleared.is_ok() {
+        IDLE.set(Some(connection));
+    }
+    checked
+}
+
+fn clear(connection: &mut Connection, tables: &[TableName]) -> rusqlite::Result<()> {
+    connection.authorizer(None::<fn(AuthContext<'_>) -> Authorization>)?;
+    for table in tables {
+        let drop = format!("DROP TABLE IF EXISTS main.{}", quoted(&table.name));
+        connection.execute(&drop, [])?;
+    }
+    Ok(())
+}
+
+fn check_on(
+    connection: &mut Connection,
+    query: &str,
+    tables: &[TableName],
+) -> Result<Columns, Fault> {
     for table in tables {
         let columns: Vec<Column> = known_columns(table);
-        create(&connection, &table.name, &columns).map_err(Fault::new)?;
+        create(connection, &table.name, &columns).map_err(Fault::new)?;
     }
-    confine(&mut connection)?;
+    confine(connection)?;
     let all_known = tables.iter().all(|table| matches!(table.columns, Columns::Known(_)));
     let statement = match connection.prepare(query).map_err(Fault::from) {
         Ok(statement) => statement,
@@ -224,7 +252,7 @@ fn known_columns(table: &TableName) -> Vec<Column> {
 fn confine(connection: &mut Connection) -> rusqlite::Result<()> {
     // A misspelt `"name"` is a mistake, not a text.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DQS_DML, false)?;
-    connection.authorizer(Some(|context: rusqlite::hooks::AuthContext<'_>| {
+    connection.authorizer(Some(|context: AuthContext<'_>| {
         match context.action {
             AuthAction::Read { table_name, .. } if is_internal(table_name) => Authorization::Deny,
             AuthAction::Select | AuthAction::Read { .. } | AuthAction::Recursive => {

@@ -238,7 +238,8 @@ impl Store {
         }
     }
 
-    fn has_object(&self, digest: Digest) -> bool {
+    /// Whether an object is there; it is not read.
+    pub fn has_object(&self, digest: Digest) -> bool {
         self.object_path(digest).exists() || self.aside().contains_key(&digest)
     }
 

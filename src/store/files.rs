@@ -1,12 +1,13 @@
 //! Files of the project as the store sees them: what they were when last read, and how an output is
 //! replaced without ever standing torn.
 
+use std::collections::HashMap;
 use std::fs::{self, File, Metadata};
 use std::io::{self, BufWriter};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rusqlite::{OptionalExtension, params};
+use rusqlite::params;
 
 use super::{Store, StoreError};
 use crate::table::Digest;
@@ -36,30 +37,38 @@ impl From<&Metadata> for FileState {
     }
 }
 
-impl Store {
+/// What was noted of files, as it stood at one moment.
+#[derive(Debug, Default)]
+pub struct Notes(HashMap<String, (FileState, Digest)>);
+
+impl Notes {
     /// The digest that was noted for `path`, if the file has not been touched since.
-    pub fn noted(&self, path: &str, state: FileState) -> Result<Option<Digest>, StoreError> {
-        let found: Option<Vec<u8>> = self.read(|connection| {
-            connection
-                .prepare_cached(
-                    "SELECT digest FROM files
-                     WHERE path = ?1 AND size = ?2 AND mtime = ?3 AND inode = ?4",
-                )?
-                .query_row(params![path, state.size, state.mtime, state.inode], |row| row.get(0))
-                .optional()
-        })?;
-        Ok(found.and_then(|bytes| Digest::from_slice(&bytes)))
+    pub fn noted(&self, path: &str, state: FileState) -> Option<Digest> {
+        self.0.get(path).filter(|(noted, _)| *noted == state).map(|(_, digest)| *digest)
     }
 
-    /// Whether anything was ever noted for `path`.
-    pub fn knows(&self, path: &str) -> Result<Option<Digest>, StoreError> {
-        let found: Option<Vec<u8>> = self.read(|connection| {
-            connection
-                .prepare_cached("SELECT digest FROM files WHERE path = ?1")?
-                .query_row([path], |row| row.get(0))
-                .optional()
-        })?;
-        Ok(found.and_then(|bytes| Digest::from_slice(&bytes)))
+    /// The digest that was last noted for `path`, whatever has become of the file.
+    pub fn knows(&self, path: &str) -> Option<Digest> {
+        self.0.get(path).map(|(_, digest)| *digest)
+    }
+}
+
+impl Store {
+    /// All that is noted of files.
+    pub fn notes(&self) -> Result<Notes, StoreError> {
+        self.read(|connection| {
+            let mut statement =
+                connection.prepare("SELECT path, size, mtime, inode, digest FROM files")?;
+            let mut rows = statement.query([])?;
+            let mut notes = HashMap::new();
+            while let Some(row) = rows.next()? {
+                let (size, mtime, inode) = (row.get(1)?, row.get(2)?, row.get(3)?);
+                if let Some(digest) = Digest::from_slice(row.get_ref(4)?.as_blob()?) {
+                    notes.insert(row.get(0)?, (FileState { size, mtime, inode }, digest));
+                }
+            }
+            Ok(Notes(notes))
+        })
     }
 
     /// Notes that `path`, in this state, holds what `digest` stands for.

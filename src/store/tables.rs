@@ -1,5 +1,7 @@
 //! What stages made: tables by fingerprint, and the record of how each stage last ended.
 
+use std::collections::HashMap;
+
 use rusqlite::{OptionalExtension, params};
 use serde::{Deserialize, Serialize};
 
@@ -132,6 +134,22 @@ impl Store {
                 .optional()
         })?;
         Ok(found.and_then(|record| serde_json::from_str(&record).ok()))
+    }
+
+    /// What is remembered of all stages under a profile, by their names.
+    pub fn stages_of(&self, profile: &str) -> Result<HashMap<String, StageRecord>, StoreError> {
+        self.read(|connection| {
+            let mut statement =
+                connection.prepare("SELECT name, record FROM stages WHERE profile = ?1")?;
+            let mut rows = statement.query([profile])?;
+            let mut found = HashMap::new();
+            while let Some(row) = rows.next()? {
+                if let Ok(record) = serde_json::from_str(row.get_ref(1)?.as_str()?) {
+                    found.insert(row.get(0)?, record);
+                }
+            }
+            Ok(found)
+        })
     }
 
     /// Every stage's record under every profile: `(profile, name, record)`.
