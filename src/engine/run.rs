@@ -407,7 +407,7 @@ impl Run {
         let result = match result {
             Err(StageError::Store(StoreError::Damaged(what))) => {
                 self.note(stage, format!("{what}; it is made again"));
-                self.forget_damaged(stage, &tables).await;
+                self.forget_damaged(at, &tables).await;
                 self.bring(at, tables, whole, tally, desk, None).await
             }
             result => result,
@@ -701,14 +701,20 @@ impl Run {
         }
     }
 
-    /// Tables that cannot be read whole stand for nothing from now on: they are made again.
-    async fn forget_damaged(&self, stage: &Stage, inputs: &[Input]) {
+    /// Tables that cannot be read whole stand for nothing from now on: they are made again. A part may
+    /// have come from the stage's last table into the one that it has now.
+    async fn forget_damaged(&self, at: usize, inputs: &[Input]) {
+        let stage = &self.pipeline.stages[at];
         let profile = record_profile(&self.pipeline, self.options.choices.limit);
-        let own = self.store.stage(&profile, &stage.name).ok().flatten();
-        let own = own.and_then(|record| record.artifact());
-        let own = own.and_then(|digest| self.store.artifact(digest).ok().flatten());
-        for artifact in inputs.iter().map(|input| &input.artifact).chain(&own) {
-            if self.store.rows(artifact).any(|row| row.is_err())
+        let last = self.store.stage(&profile, &stage.name).ok().flatten();
+        let last = last.and_then(|record| record.artifact());
+        let last = last.and_then(|digest| self.store.artifact(digest).ok().flatten());
+        let inputs: Vec<Artifact> = inputs.iter().map(|input| input.artifact.clone()).collect();
+        let digests: Vec<Digest> = inputs.iter().map(Artifact::digest).collect();
+        let known = self.decide(at, &digests).ok().and_then(|decision| decision.known.ok());
+        let known = known.into_iter().flat_map(|found| [Some(found.artifact), found.failed]);
+        for artifact in inputs.into_iter().chain(last).chain(known.flatten()) {
+            if self.store.rows(&artifact).any(|row| row.is_err())
                 && let Err(error) = self.store.forget(artifact.digest()).await
             {
                 tracing::warn!(%error, "a damaged table could not be forgotten");
