@@ -2,6 +2,7 @@
 //! already, and the run that makes the rest.
 
 mod accept;
+mod compare;
 mod decide;
 mod delta;
 mod event;
@@ -19,11 +20,14 @@ mod spans;
 mod status;
 
 pub use accept::{AcceptError, accept};
+pub use compare::{
+    CompareError, Comparison, FieldDiff, Matrix, RowDiff, StageDiff, TableDiff, compare,
+};
 pub use decide::{Choices, Refresh};
 pub use delta::Delta;
 pub use event::{Event, StageState, StageSummary, Summary};
 pub use explain::{Above, Change, InputChange, Why, WhyCall, WhyRow, why, why_row};
-pub use history::{RunRecord, StageRun};
+pub use history::{Logged, RunEnd, RunRecord, StageRun, log};
 pub use look::{Look, LookError};
 pub use plan::{Effort, Plan, PlanState, StagePlan, plan};
 pub use run::{RunError, RunHandle, RunOptions, run};
