@@ -105,7 +105,7 @@ fn told(comparison: &Comparison, style: &Style) -> String {
 }
 
 fn told_stage(stage: &StageDiff, style: &Style) -> String {
-    let name = style.paint(&stage.name, BOLD);
+    let name = style.paint(&one_line(&stage.name, SHORT), BOLD);
     let Some(diff) = &stage.diff else {
         let why = stage.not_compared.as_deref().unwrap_or_default();
         return format!("{name}: not compared: {}\n", one_line(why, usize::MAX));

@@ -1,6 +1,7 @@
 //! The command line: one file a subcommand, and what they share.
 
 mod accept;
+mod cache;
 mod cassette;
 mod check;
 mod diff;
@@ -96,6 +97,8 @@ enum Command {
     Log(log::Arguments),
     /// Show which rows differ between what two runs left, and from what to what
     Diff(diff::Arguments),
+    /// Tell what the store holds, check it, forget a stage, collect what nothing needs
+    Cache(cache::Arguments),
     /// Take a stage's table as up to date without running it
     Accept(accept::Arguments),
     /// Write every stored call to a file that a profile's `cassette` can name
@@ -159,6 +162,7 @@ pub fn main() -> ExitCode {
         Command::Graph(arguments) => graph::main(arguments, &cli.shared, &style),
         Command::Log(arguments) => log::main(arguments, &cli.shared, &style),
         Command::Diff(arguments) => diff::main(arguments, &cli.shared, &style),
+        Command::Cache(arguments) => cache::main(arguments, &cli.shared, &style),
         Command::Cassette(arguments) => cassette::main(arguments, &cli.shared, &style),
         Command::Schema(arguments) => schema::main(arguments, &style),
     });

@@ -2,6 +2,7 @@
 //! already, and the run that makes the rest.
 
 mod accept;
+mod collect;
 mod compare;
 mod decide;
 mod delta;
@@ -20,6 +21,7 @@ mod spans;
 mod status;
 
 pub use accept::{AcceptError, accept};
+pub use collect::{Forgotten, Spare, clear, collect};
 pub use compare::{
     CompareError, Comparison, FieldDiff, Matrix, RowDiff, StageDiff, TableDiff, compare,
 };
