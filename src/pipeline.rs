@@ -127,7 +127,7 @@ impl Pipeline {
 
     /// The folder of the store.
     pub fn cache(&self) -> PathBuf {
-        self.project.root.join("cache")
+        self.project.cache()
     }
 }
 

@@ -1,9 +1,12 @@
 //! The command line: one file a subcommand, and what they share.
 
 mod accept;
+mod cache;
 mod cassette;
 mod check;
+mod diff;
 mod graph;
+mod log;
 mod plan;
 mod progress;
 mod run;
@@ -18,6 +21,7 @@ use std::process::ExitCode;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
 
+use crate::manifest::{Manifest, Problems};
 use crate::pipeline::{LoadOptions, Pipeline};
 use style::Style;
 
@@ -89,6 +93,12 @@ enum Command {
     Check(check::Arguments),
     /// Show what depends on what
     Graph(graph::Arguments),
+    /// List the runs so far
+    Log(log::Arguments),
+    /// Show which rows differ between what two runs left, and from what to what
+    Diff(diff::Arguments),
+    /// Tell what the store holds, check it, forget a stage, collect what nothing needs
+    Cache(cache::Arguments),
     /// Take a stage's table as up to date without running it
     Accept(accept::Arguments),
     /// Write every stored call to a file that a profile's `cassette` can name
@@ -100,15 +110,34 @@ enum Command {
 impl Shared {
     /// Reads the pipeline; its mistakes go to stderr.
     fn load(&self, style: &Style) -> Result<Pipeline, Exit> {
-        let options = LoadOptions {
-            file: self.file.clone(),
-            profile: self.profile.clone(),
-            ..LoadOptions::default()
-        };
-        Pipeline::load(&options).map_err(|problems| {
+        self.load_under(self.profile.as_deref(), style)
+    }
+
+    /// Reads the pipeline under a profile, whichever was chosen.
+    fn load_under(&self, profile: Option<&str>, style: &Style) -> Result<Pipeline, Exit> {
+        Pipeline::load(&self.options(profile)).map_err(|problems| {
             style.warn(&problems.render(style.color));
             Exit::Wrong
         })
+    }
+
+    fn options(&self, profile: Option<&str>) -> LoadOptions {
+        let profile = profile.map(str::to_owned);
+        LoadOptions { file: self.file.clone(), profile, ..LoadOptions::default() }
+    }
+
+    /// The folder of the store, also where the manifest has mistakes: the history is told whatever
+    /// stands in it now.
+    fn cache(&self, style: &Style) -> Result<PathBuf, Exit> {
+        match Manifest::read(&self.file) {
+            Ok((project, _)) => Ok(project.cache()),
+            Err(problem) => {
+                let mut problems = Problems::default();
+                problems.add(problem);
+                style.warn(&problems.render(style.color));
+                Err(Exit::Wrong)
+            }
+        }
     }
 }
 
@@ -131,6 +160,9 @@ pub fn main() -> ExitCode {
         Command::Accept(arguments) => accept::main(arguments, &cli.shared, &style),
         Command::Check(arguments) => check::main(arguments, &cli.shared, &style),
         Command::Graph(arguments) => graph::main(arguments, &cli.shared, &style),
+        Command::Log(arguments) => log::main(arguments, &cli.shared, &style),
+        Command::Diff(arguments) => diff::main(arguments, &cli.shared, &style),
+        Command::Cache(arguments) => cache::main(arguments, &cli.shared, &style),
         Command::Cassette(arguments) => cassette::main(arguments, &cli.shared, &style),
         Command::Schema(arguments) => schema::main(arguments, &style),
     });

@@ -80,3 +80,48 @@ pub(super) fn grouped(number: u64) -> String {
     }
     text
 }
+
+/// `12.3 MB`
+pub(super) fn bytes(number: u64) -> String {
+    let (unit, size) = match number {
+        0..1_000 => return format!("{number} B"),
+        1_000..1_000_000 => ("kB", 1e3),
+        1_000_000..1_000_000_000 => ("MB", 1e6),
+        _ => ("GB", 1e9),
+    };
+    format!("{:.1} {unit}", number as f64 / size)
+}
+
+/// Text from outside on one line, its control characters visible, and not much longer than `most`.
+pub(super) fn one_line(text: &str, most: usize) -> String {
+    let text = match text.char_indices().nth(most) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text.to_owned(),
+    };
+    clean(&text).replace('\n', "\u{240a}").replace('\t', "\u{2409}")
+}
+
+/// Lines of cells below each other; the columns that `right` names stand to the right.
+pub(super) fn columns(lines: &[Vec<String>], right: &[usize]) -> String {
+    let wide =
+        |at: usize| lines.iter().filter_map(|line| line.get(at)).map(|cell| width(cell)).max();
+    let mut text = String::new();
+    for line in lines {
+        let mut told = String::new();
+        for (at, cell) in line.iter().enumerate() {
+            let blanks = " ".repeat(wide(at).unwrap_or(0) - width(cell));
+            let gap = if at == 0 { "" } else { "  " };
+            told.push_str(&match right.contains(&at) {
+                true => format!("{gap}{blanks}{cell}"),
+                false => format!("{gap}{cell}{blanks}"),
+            });
+        }
+        text.push_str(told.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+fn width(cell: &str) -> usize {
+    cell.chars().count()
+}

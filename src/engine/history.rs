@@ -1,9 +1,11 @@
-//! What the history keeps of a run.
+//! What the history keeps of a run, and how it is told.
+
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use super::event::{StageState, Summary};
-use crate::store::StoredTable;
+use crate::store::{Lock, Store, StoreError, StoredTable};
 
 /// A run as the history tells it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -113,7 +115,87 @@ impl RunRecord {
         }
     }
 
+    /// A record as it is stored; `None` where it cannot be read.
+    pub(super) fn read(json: &str) -> Option<RunRecord> {
+        serde_json::from_str(json).ok()
+    }
+
+    fn ended(&self) -> RunEnd {
+        use StageState::{Ran, Restored, UpToDate};
+        let whole = |stage: &StageRun| matches!(stage.state, UpToDate | Restored | Ran);
+        match (self.interrupted, &self.stopped) {
+            (true, _) => RunEnd::Interrupted,
+            (false, Some(_)) => RunEnd::Stopped,
+            (false, None) if self.stages.iter().all(whole) => RunEnd::UpToDate,
+            (false, None) => RunEnd::Incomplete,
+        }
+    }
+
     pub(super) fn to_json(&self) -> String {
         serde_json::to_string(self).expect("records always serialize")
     }
+}
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunEnd {
+    /// Every stage has its whole table.
+    UpToDate,
+    /// Rows or stages have no result.
+    Incomplete,
+    /// At a budget, or at the first failure where it was told to.
+    Stopped,
+    /// By Ctrl-C.
+    Interrupted,
+    /// It has not: it works now.
+    GoesOn,
+    /// It was cut off.
+    DidNotEnd,
+}
+
+impl RunEnd {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            RunEnd::UpToDate => "up to date",
+            RunEnd::Incomplete => "incomplete",
+            RunEnd::Stopped => "stopped",
+            RunEnd::Interrupted => "interrupted",
+            RunEnd::GoesOn => "goes on",
+            RunEnd::DidNotEnd => "did not end",
+        }
+    }
+}
+
+/// A run of the history.
+#[derive(Clone, Debug, Serialize)]
+pub struct Logged {
+    pub run: i64,
+    /// When it began, UTC: `2026-01-31T12:00:00.000Z`.
+    pub at: String,
+    pub ended: RunEnd,
+    /// Rows whose results were made in it, of all stages.
+    pub rows_run: u64,
+    /// What it did; nothing where it goes on or was cut off.
+    #[serde(flatten)]
+    pub record: Option<RunRecord>,
+}
+
+/// The last runs of the store in `cache`, the latest first.
+pub fn log(store: &Store, cache: &Path, most: u64) -> Result<Vec<Logged>, StoreError> {
+    // Looked for before the runs are read: one that ends in between is told as ended.
+    let working = Lock::holder(cache).is_some();
+    let mut runs = Vec::new();
+    for stored in store.runs(most)? {
+        let record = stored.record.and_then(|record| RunRecord::read(&record));
+        let ended = match &record {
+            Some(record) => record.ended(),
+            None if working && runs.is_empty() => RunEnd::GoesOn,
+            None => RunEnd::DidNotEnd,
+        };
+        let stages = record.iter().flat_map(|record| &record.stages);
+        let rows_run = stages.map(|stage| stage.rows_run).sum();
+        runs.push(Logged { run: stored.id, at: stored.at, ended, rows_run, record });
+    }
+    Ok(runs)
 }

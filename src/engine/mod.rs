@@ -2,6 +2,8 @@
 //! already, and the run that makes the rest.
 
 mod accept;
+mod collect;
+mod compare;
 mod decide;
 mod delta;
 mod event;
@@ -19,11 +21,15 @@ mod spans;
 mod status;
 
 pub use accept::{AcceptError, accept};
+pub use collect::{Forgotten, Spare, clear, collect};
+pub use compare::{
+    CompareError, Comparison, FieldDiff, Matrix, RowDiff, StageDiff, TableDiff, compare,
+};
 pub use decide::{Choices, Refresh};
 pub use delta::Delta;
 pub use event::{Event, StageState, StageSummary, Summary};
 pub use explain::{Above, Change, InputChange, Why, WhyCall, WhyRow, why, why_row};
-pub use history::{RunRecord, StageRun};
+pub use history::{Logged, RunEnd, RunRecord, StageRun, log};
 pub use look::{Look, LookError};
 pub use plan::{Effort, Plan, PlanState, StagePlan, plan};
 pub use run::{RunError, RunHandle, RunOptions, run};

@@ -406,7 +406,7 @@ impl Run {
         let result = match result {
             Err(StageError::Store(StoreError::Damaged(what))) => {
                 self.note(stage, format!("{what}; it is made again"));
-                self.forget_damaged(stage, &tables).await;
+                self.forget_damaged(at, &tables).await;
                 self.bring(at, tables, whole, tally, desk, None).await
             }
             result => result,
@@ -713,12 +713,18 @@ impl Run {
         }
     }
 
-    /// Tables that cannot be read whole stand for nothing from now on: they are made again.
-    async fn forget_damaged(&self, stage: &Stage, inputs: &[NamedTable]) {
+    /// Tables that cannot be read whole stand for nothing from now on: they are made again. A part may
+    /// have come from the stage's last table into the one that it has now.
+    async fn forget_damaged(&self, at: usize, inputs: &[NamedTable]) {
+        let stage = &self.pipeline.stages[at];
         let profile = record_profile(&self.pipeline, self.options.choices.limit);
-        let own = self.store.stage(&profile, &stage.name).ok().flatten();
-        let own = own.and_then(|record| record.artifact());
-        for digest in inputs.iter().map(|(_, digest)| *digest).chain(own) {
+        let last = self.store.stage(&profile, &stage.name).ok().flatten();
+        let last = last.and_then(|record| record.artifact());
+        let inputs: Vec<Digest> = inputs.iter().map(|(_, digest)| *digest).collect();
+        let known = self.decide(at, &inputs).ok().and_then(|decision| decision.known.ok());
+        let known = known.map(|found| (found.table.artifact, found.table.failed));
+        let (now, failed) = known.unzip();
+        for digest in inputs.into_iter().chain(last).chain(now).chain(failed.flatten()) {
             let artifact = self.store.artifact(digest).ok().flatten();
             let whole = artifact.is_some_and(|it| self.store.rows(&it).all(|row| row.is_ok()));
             if !whole && let Err(error) = self.store.forget(digest).await {

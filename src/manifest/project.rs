@@ -24,6 +24,11 @@ impl Project {
         Ok(Project { root: root.to_owned(), real: root.canonicalize()?, folders })
     }
 
+    /// The folder of the store.
+    pub fn cache(&self) -> PathBuf {
+        self.root.join("cache")
+    }
+
     /// The place of a relative path, or why it cannot be used.
     pub fn resolve(&self, path: &str) -> Result<PathBuf, String> {
         if path.is_empty() {

@@ -53,6 +53,20 @@ impl Artifact {
     pub fn digest(&self) -> Digest {
         self.digest
     }
+
+    /// What `list` tells, where it is whole and of this version.
+    pub(super) fn read(list: &[u8], digest: Digest) -> Option<Artifact> {
+        if list_digest(list) != digest {
+            return None;
+        }
+        let artifact: Artifact = serde_json::from_slice(list).ok()?;
+        (artifact.version == VERSION).then_some(Artifact { digest, ..artifact })
+    }
+
+    /// The objects that hold its rows.
+    pub(super) fn parts(&self) -> impl Iterator<Item = Digest> {
+        self.chunks.iter().filter_map(|chunk| chunk.digest.parse().ok())
+    }
 }
 
 impl Chunk {
@@ -168,7 +182,7 @@ impl ArtifactWriter {
     }
 }
 
-fn list_digest(list: &[u8]) -> Digest {
+pub(super) fn list_digest(list: &[u8]) -> Digest {
     Hasher::new("artifact").part(list).finish()
 }
 
@@ -191,14 +205,11 @@ impl Store {
     /// The artifact of that digest, if its list is there. What is damaged is dropped.
     pub fn artifact(&self, digest: Digest) -> Result<Option<Artifact>, StoreError> {
         let Some(list) = self.object(digest)? else { return Ok(None) };
-        let whole = list_digest(&list) == digest;
-        let parsed = whole.then(|| serde_json::from_slice::<Artifact>(&list).ok()).flatten();
-        let Some(mut artifact) = parsed.filter(|artifact| artifact.version == VERSION) else {
+        let artifact = Artifact::read(&list, digest);
+        if artifact.is_none() {
             self.drop_object(digest);
-            return Ok(None);
-        };
-        artifact.digest = digest;
-        Ok(Some(artifact))
+        }
+        Ok(artifact)
     }
 
     /// The rows of an artifact, in order, a chunk at a time.
@@ -259,7 +270,7 @@ impl Store {
         Ok(self.object(digest)?.filter(|bytes| Digest::of(bytes) == digest))
     }
 
-    fn drop_object(&self, digest: Digest) {
+    pub(super) fn drop_object(&self, digest: Digest) {
         if self.inner.writer.is_some() {
             // It is gone already, or stays damaged and is found out again.
             let _ = fs::remove_file(self.object_path(digest));

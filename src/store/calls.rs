@@ -42,6 +42,16 @@ pub struct Given {
 #[serde(transparent)]
 pub struct Source(pub String);
 
+/// Answers that took the place of others.
+#[derive(Default)]
+pub(super) struct Revised {
+    /// With the run in which they did.
+    calls: HashMap<CallKey, i64>,
+    /// The last such run, also where its answers have been collected since: what stands on older
+    /// ones must not count again.
+    latest: i64,
+}
+
 /// How an answer comes into the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Keep {
@@ -85,18 +95,12 @@ impl Store {
         let Some((mut record, request, headers, body, digest)) = found else {
             return Ok(None);
         };
-        let read = || {
-            let body = zstd::decode_all(&body[..]).ok()?;
-            let request = zstd::decode_all(&request[..]).ok()?;
-            let headers: BTreeMap<String, String> = serde_json::from_str(&headers).ok()?;
-            (Digest::of(&body).0[..] == digest[..]).then_some((request, body, headers))
-        };
-        let Some((request, body, headers)) = read() else {
+        let Some((request, body, headers)) = unpack(&request, &headers, &body, &digest) else {
             tracing::warn!(url = record.url, "a stored answer is damaged and will be asked again");
             return Ok(None);
         };
-        record.request = request.into();
-        record.body = body.into();
+        record.request = request;
+        record.body = body;
         record.headers = headers;
         Ok(Some(record))
     }
@@ -158,7 +162,7 @@ impl Store {
         })
         .await?;
         if keep == Keep::Instead {
-            self.revised().insert(key, run);
+            self.revised().add(key, run);
         }
         Ok(())
     }
@@ -176,32 +180,19 @@ impl Store {
 
     /// The run that last put an answer in the place of another; 0 where none ever did.
     pub fn revision(&self) -> i64 {
-        self.revised().values().copied().max().unwrap_or(0)
+        self.revised().latest
     }
 
     /// Whether `key`'s answer took the place of another.
     pub fn is_replaced(&self, key: CallKey) -> bool {
-        self.revised().contains_key(&key)
+        self.revised().calls.contains_key(&key)
     }
 
     /// Whether an answer to one of `calls` has been replaced after `revision`.
     pub(super) fn is_revised(&self, calls: &[CallKey], revision: i64) -> bool {
-        let revised = self.revised();
+        let revised = &self.revised().calls;
         !revised.is_empty()
             && calls.iter().any(|call| revised.get(call).is_some_and(|run| *run > revision))
-    }
-
-    pub(super) fn read_revised(connection: &Connection) -> rusqlite::Result<HashMap<CallKey, i64>> {
-        let mut statement =
-            connection.prepare("SELECT key, revision FROM calls WHERE revision > 0")?;
-        let mut rows = statement.query([])?;
-        let mut revised = HashMap::new();
-        while let Some(row) = rows.next()? {
-            if let Some(key) = Digest::from_slice(row.get_ref(0)?.as_blob()?) {
-                revised.insert(CallKey(key), row.get(1)?);
-            }
-        }
-        Ok(revised)
     }
 
     /// Whether any call is stored.
@@ -231,6 +222,49 @@ impl Store {
         }
         Ok(())
     }
+}
+
+impl Revised {
+    pub(super) fn read(connection: &Connection) -> rusqlite::Result<Revised> {
+        let mut revised = Revised::default();
+        let mut statement =
+            connection.prepare("SELECT key, revision FROM calls WHERE revision > 0")?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            if let Some(key) = Digest::from_slice(row.get_ref(0)?.as_blob()?) {
+                revised.add(CallKey(key), row.get(1)?);
+            }
+        }
+        let noted = "SELECT CAST(value AS INTEGER) FROM meta WHERE name = 'revision'";
+        let noted: Option<i64> = connection.query_row(noted, [], |row| row.get(0)).optional()?;
+        revised.latest = revised.latest.max(noted.unwrap_or(0));
+        Ok(revised)
+    }
+
+    /// Notes the latest revision beside the answers, which are about to be taken away.
+    pub(super) fn note(connection: &Connection) -> rusqlite::Result<()> {
+        let Revised { latest, .. } = Revised::read(connection)?;
+        let note = "INSERT OR REPLACE INTO meta VALUES ('revision', ?1)";
+        connection.execute(note, [latest.to_string()]).map(drop)
+    }
+
+    fn add(&mut self, key: CallKey, run: i64) {
+        self.calls.insert(key, run);
+        self.latest = self.latest.max(run);
+    }
+}
+
+/// A call's request, answer and headers as they were; `None` where they are damaged.
+pub(super) fn unpack(
+    request: &[u8],
+    headers: &str,
+    body: &[u8],
+    digest: &[u8],
+) -> Option<(Bytes, Bytes, BTreeMap<String, String>)> {
+    let body = zstd::decode_all(body).ok()?;
+    let request = zstd::decode_all(request).ok()?;
+    let headers = serde_json::from_str(headers).ok()?;
+    (Digest::of(&body).0[..] == *digest).then(|| (request.into(), body.into(), headers))
 }
 
 pub(super) fn compress(bytes: &[u8]) -> Result<Vec<u8>, StoreError> {

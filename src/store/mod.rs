@@ -14,7 +14,7 @@ mod tables;
 pub use artifact::{Artifact, ArtifactReader, ArtifactWriter, Chunk};
 pub use calls::{CallKey, CallRecord, Given, Keep, Source};
 pub use files::{FileState, Notes, write_aside};
-pub use gc::{Collected, Gc, Sizes, Verified};
+pub use gc::{Cleared, Collected, Gc, Sizes, Verified};
 pub use lock::Lock;
 pub use memo::{Made, Memo};
 pub use runs::StoredRun;
@@ -28,6 +28,7 @@ use rusqlite::{Connection, Transaction};
 use thiserror::Error;
 
 use crate::table::Digest;
+use calls::Revised;
 use database::{Readers, Writer};
 
 /// A store that cannot be opened, read or written.
@@ -62,8 +63,7 @@ struct Inner {
     readers: Readers,
     /// `None` where it is only read.
     writer: Option<Writer>,
-    /// Answers that took the place of others, with the run in which they did.
-    revised: Mutex<HashMap<CallKey, i64>>,
+    revised: Mutex<Revised>,
     /// Objects of a store that is only read: they are never written down.
     aside: Mutex<HashMap<Digest, Arc<[u8]>>>,
 }
@@ -75,7 +75,7 @@ impl Store {
             .map_err(|error| StoreError::At { path: root.into(), what: error.to_string() })?;
         let path = root.join("flow.db");
         let connection = database::open(&path)?;
-        let revised = Store::read_revised(&connection)?;
+        let revised = Revised::read(&connection)?;
         let writer = Writer::start(connection)?;
         Ok(Store::new(root, Readers::new(Some(path)), Some(writer), revised))
     }
@@ -88,26 +88,22 @@ impl Store {
             return Ok(None);
         }
         let readers = Readers::new(Some(path));
-        let version = readers.read(database::version)?;
-        if version.as_deref() != Some(database::VERSION) {
-            let found = version.unwrap_or_else(|| "none".into());
-            return Err(StoreError::Version { found, ours: database::VERSION });
+        match readers.read(database::version)? {
+            Some(version) if version == database::VERSION => {}
+            Some(found) => return Err(StoreError::Version { found, ours: database::VERSION }),
+            // The first run is just making it.
+            None => return Ok(None),
         }
-        let revised = readers.read(Store::read_revised)?;
+        let revised = readers.read(Revised::read)?;
         Ok(Some(Store::new(root, readers, None, revised)))
     }
 
     /// A store that holds nothing and takes nothing: for where there is none yet.
     pub fn empty(root: &Path) -> Store {
-        Store::new(root, Readers::new(None), None, HashMap::new())
+        Store::new(root, Readers::new(None), None, Revised::default())
     }
 
-    fn new(
-        root: &Path,
-        readers: Readers,
-        writer: Option<Writer>,
-        revised: HashMap<CallKey, i64>,
-    ) -> Store {
+    fn new(root: &Path, readers: Readers, writer: Option<Writer>, revised: Revised) -> Store {
         let (root, revised) = (root.to_owned(), Mutex::new(revised));
         Store { inner: Arc::new(Inner { root, readers, writer, revised, aside: Mutex::default() }) }
     }
@@ -115,6 +111,10 @@ impl Store {
     /// Waits until everything written so far is on the disk.
     pub fn sync(&self) -> Result<(), StoreError> {
         self.inner.writer.as_ref().map_or(Ok(()), Writer::sync)
+    }
+
+    fn database(&self) -> PathBuf {
+        self.inner.root.join("flow.db")
     }
 
     fn objects(&self) -> PathBuf {
@@ -143,7 +143,7 @@ impl Store {
         self.inner.aside.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    fn revised(&self) -> MutexGuard<'_, HashMap<CallKey, i64>> {
+    fn revised(&self) -> MutexGuard<'_, Revised> {
         self.inner.revised.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }

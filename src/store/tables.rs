@@ -111,8 +111,10 @@ impl Store {
         .await
     }
 
-    /// No fingerprint stands for `artifact` any more, so that it is made again.
+    /// `artifact`, a part of which is damaged, is a table no more: it is made again, and nothing of it
+    /// is taken over.
     pub async fn forget(&self, artifact: Digest) -> Result<(), StoreError> {
+        self.drop_object(artifact);
         self.commit(move |transaction| {
             transaction
                 .prepare_cached("DELETE FROM fingerprints WHERE artifact = ?1 OR failed = ?1")?
