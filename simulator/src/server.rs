@@ -56,7 +56,7 @@ impl Server {
         let _ = http.serve_connection(TokioIo::new(stream), service).await;
     }
 
-    async fn handle(&self, request: Request<Incoming>) -> Response<Payload> {
+    async fn handle(self: Arc<Self>, request: Request<Incoming>) -> Response<Payload> {
         let (parts, body) = request.into_parts();
         let Ok(body) = body.collect().await else {
             return send(Answer::value(400, &json!({"message": "the request's body broke off"})));
@@ -76,6 +76,14 @@ impl Server {
         if ask.path.starts_with("/_") {
             return send(self.own(&ask));
         }
+        self.stats.begin();
+        // A client that leaves is no reason to stop: what was asked is worked out and counted, as a
+        // provider bills it.
+        let answered = tokio::spawn(self.work(ask)).await;
+        send(answered.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic())))
+    }
+
+    async fn work(self: Arc<Self>, ask: Ask) -> Answer {
         let strike = self.faults.strike(&ask.path);
         let delay = strike.delay + self.latency;
         if !delay.is_zero() {
@@ -87,7 +95,7 @@ impl Server {
             None => Models::template(&ask.path),
         };
         self.stats.count(format!("{} {template}", ask.method), answer.status);
-        send(answer)
+        answer
     }
 
     fn answer(&self, ask: &Ask) -> Answer {
@@ -114,7 +122,10 @@ impl Server {
                 let names: Vec<&str> = world.repos.iter().map(|repo| repo.name.as_str()).collect();
                 Answer::value(200, &json!(names))
             }
-            ("GET", "/_stats") => Answer::value(200, &self.stats.to_json()),
+            ("GET", "/_stats") => {
+                let since = ask.param("since_us").and_then(|time| time.parse().ok());
+                Answer::value(200, &self.stats.to_json(since))
+            }
             ("DELETE", "/_stats") => {
                 self.stats.reset();
                 done(Ok(()))

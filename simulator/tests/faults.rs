@@ -3,7 +3,9 @@
 mod common;
 use common::Simulator;
 use serde_json::json;
-use std::time::{Duration, Instant};
+use std::io::Write;
+use std::net::TcpStream;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 #[test]
 fn faults_strike_their_share_and_are_counted() {
@@ -25,6 +27,7 @@ fn faults_strike_their_share_and_are_counted() {
         simulator.get("/_stats").json(),
         json!({
             "total": 102,
+            "under_way": 0,
             "by_endpoint": {"GET /repos/{owner}/{repo}/issues": 100, "GET /user": 1, "GET /v1/models": 1},
             "by_status": {"200": 102 - failed, "502": failed}
         })
@@ -63,4 +66,28 @@ fn an_order_that_makes_no_sense_is_refused() {
         assert_eq!(simulator.post("/_faults", order).status, 400, "{order}");
     }
     assert_eq!(simulator.post("/_items", "{}").status, 400);
+}
+
+#[test]
+fn what_a_client_left_is_answered_and_counted() {
+    let simulator = Simulator::start(&["--latency-ms", "100"]);
+    let stats = |name: &str| simulator.get("/_stats").json()[name].clone();
+    let mut stream = TcpStream::connect(&simulator.host).expect("the simulator accepts");
+    write!(stream, "GET /v1/models HTTP/1.1\r\nhost: h\r\n\r\n").expect("sent");
+    while stats("under_way") == 0 && stats("total") == 0 {}
+    drop(stream);
+    while stats("under_way") == 1 {}
+    assert_eq!(stats("total"), 1);
+}
+
+#[test]
+fn answers_are_counted_by_the_time_they_were_sent() {
+    let simulator = Simulator::start(&[]);
+    let now = || SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_micros();
+    let since = |time| simulator.get(&format!("/_stats?since_us={time}")).json()["since"].clone();
+    let start = now();
+    simulator.get("/v1/models");
+    let between = now();
+    simulator.get("/v1/models");
+    assert_eq!((since(start), since(between), since(now())), (json!(2), json!(1), json!(0)));
 }

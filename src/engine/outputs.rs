@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::decide::open;
 use crate::stages::StageError;
-use crate::store::{Artifact, FileState, Notes, Store, StoreError, write_aside};
+use crate::store::{Artifact, FileState, Notes, Store, StoreError, help, write_aside};
 use crate::table::{Digest, Format, write_lines, write_table};
 
 /// What was done to an output.
@@ -96,7 +96,7 @@ pub(super) fn place_failed(
 }
 
 fn unwritable(path: &str, error: &io::Error) -> StageError {
-    StageError::Failed(format!("`{path}` cannot be written: {error}"))
+    StageError::Failed(format!("`{path}` cannot be written: {error}{}", help(error)))
 }
 
 fn write(

@@ -7,8 +7,9 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use futures::StreamExt;
+use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
 use serde_json::{Value, json};
 
 use super::spans::{Earlier, Span};
@@ -136,6 +137,14 @@ pub(super) struct Ran {
     /// With the rows it made, and whether they are new.
     result: Result<(Made, bool), RowError>,
     by_asker: bool,
+}
+
+/// Rows that run ahead of their turn.
+#[derive(Default)]
+pub(super) struct Flying<'d> {
+    running: FuturesUnordered<BoxFuture<'d, Vec<Ran>>>,
+    /// By memo key: their place in the table, once that is known.
+    places: HashMap<Digest, Option<u64>>,
 }
 
 /// A place in the table that is being made.
@@ -297,14 +306,14 @@ impl<'a> Driver<'a> {
     /// Runs rows as they come from the stage that makes them, until `input` is there: then all of
     /// them are, and [`Driver::gather`] takes them in their order. What cannot be taken at once is
     /// passed over here.
-    pub async fn run_ahead<T>(
-        &self,
+    pub async fn run_ahead<'d, T>(
+        &'d self,
         mut rows: tokio::sync::mpsc::Receiver<Row>,
         input: impl Future<Output = T>,
-    ) -> T {
+    ) -> (T, Flying<'d>) {
         let mut input = std::pin::pin!(input);
-        let mut running = FuturesUnordered::new();
-        let mut batch = Vec::new();
+        let mut flying = Flying::default();
+        let mut batch: Vec<Job> = Vec::new();
         let size = self.work.stage.batch().max(1);
         let most = self.work.stage.concurrency().max(1);
         let ready = loop {
@@ -312,9 +321,10 @@ impl<'a> Driver<'a> {
             tokio::select! {
                 biased;
                 ready = &mut input => break ready,
-                Some(ran) = running.next() => self.note_ahead(ran),
-                Some(row) = rows.recv(), if running.len() < most && !fatal => {
+                Some(ran) = flying.running.next() => self.land(&mut flying, ran, &mut |_, _| {}),
+                Some(row) = rows.recv(), if flying.running.len() < most && !fatal => {
                     match self.prepare(row) {
+                        Ok(Prepared::ToRun(job)) if flying.places.contains_key(&job.memo) => {}
                         Ok(Prepared::ToRun(job)) => batch.push(job),
                         Ok(Prepared::Known { .. } | Prepared::Passed | Prepared::Failed(..)) => {}
                         Err(error) => {
@@ -322,26 +332,29 @@ impl<'a> Driver<'a> {
                         }
                     }
                     if batch.len() == size {
-                        running.push(self.run(std::mem::take(&mut batch)));
+                        flying.places.extend(batch.iter().map(|job| (job.memo, None)));
+                        flying.running.push(self.run(std::mem::take(&mut batch)).boxed());
                     }
                 }
             }
         };
-        while let Some(ran) = running.next().await {
-            self.note_ahead(ran);
-        }
-        ready
+        (ready, flying)
     }
 
-    fn note_ahead(&self, ran: Vec<Ran>) {
-        for Ran { memo, result, .. } in ran {
-            match result {
+    /// Takes rows that ran ahead of their turn: `settle` those that have a place in the table by now.
+    fn land(&self, flying: &mut Flying<'_>, ran: Vec<Ran>, settle: &mut dyn FnMut(u64, Ran)) {
+        for ran in ran {
+            if let Some(place) = flying.places.remove(&ran.memo).flatten() {
+                settle(place, ran);
+                continue;
+            }
+            match ran.result {
                 Ok(_) => self.watch.done(false),
                 Err(RowError::Stage(error)) => {
                     self.noted().fatal.get_or_insert(error);
                 }
                 Err(error) => {
-                    self.noted().failed.insert(memo, error);
+                    self.noted().failed.insert(ran.memo, error);
                 }
             }
         }
@@ -353,6 +366,7 @@ impl<'a> Driver<'a> {
         input: &Artifact,
         sink: Sink,
         earlier: Option<Earlier>,
+        mut flying: Flying<'_>,
     ) -> Result<RowsDone, StageError> {
         let is_list = self.work.stage.is_list();
         let mut table = Table {
@@ -392,7 +406,11 @@ impl<'a> Driver<'a> {
         let mut turn = 0;
         loop {
             let stop = self.noted().fatal.is_some() || self.world.transport.is_stopped();
-            while !all && !stop && running.len() < most && table.slots.len() < window {
+            while !all
+                && !stop
+                && running.len() + flying.running.len() < most
+                && table.slots.len() < window
+            {
                 let row = match rows.next() {
                     Some(row) => row?,
                     None => match chunks.next().filter(|_| left > 0) {
@@ -416,6 +434,10 @@ impl<'a> Driver<'a> {
                     Prepared::Passed => continue,
                     Prepared::Known { memo, key } => table.add(chunk, known(memo, key, self)),
                     Prepared::Failed(row, error) => table.add(chunk, Slot::Failed(row, error)),
+                    Prepared::ToRun(job) if flying.places.contains_key(&job.memo) => {
+                        flying.places.insert(job.memo, Some(place));
+                        table.add(chunk, Slot::Running);
+                    }
                     Prepared::ToRun(job) => {
                         batch.push((place, job));
                         table.add(chunk, Slot::Running);
@@ -437,7 +459,16 @@ impl<'a> Driver<'a> {
             if !batch.is_empty() && !stop && running.len() < most {
                 running.push(run(std::mem::take(&mut batch)));
             }
-            match running.next().await {
+            let landed = tokio::select! {
+                Some(landed) = running.next() => Some(landed),
+                Some(ran) = flying.running.next() => {
+                    let mut settle = |place, ran| table.settle(place, ran);
+                    self.land(&mut flying, ran, &mut settle);
+                    Some((Vec::new(), Vec::new()))
+                }
+                else => None,
+            };
+            match landed {
                 Some((places, ran)) => {
                     for (place, ran) in places.into_iter().zip(ran) {
                         table.settle(place, ran);

@@ -20,7 +20,7 @@ use super::fingerprint::{Standing, definition, explain, fingerprint};
 use super::history::RunRecord;
 use super::look::NamedTable;
 use super::outputs::{Placed, place, place_failed};
-use super::rows::{Driver, RowWatch, RowsDone};
+use super::rows::{Driver, Flying, RowWatch, RowsDone};
 use super::secrets::missing_secrets;
 use super::spans::{self, Earlier};
 use crate::clients::{Again, CallError, Limits, Stop, Tally, Transport, Wait, credentials_in};
@@ -386,12 +386,17 @@ impl Run {
         let stage = &self.pipeline.stages[at];
         let desk = Desk::new(self, stage, readers);
         let waited = self.inputs(stage, receivers);
-        let (inputs, driver) = match (&stage.compiled.work, ahead) {
-            (Work::Rows(work), Some(ahead))
-                if mode(&self.pipeline, at, &self.options.choices).takes_known() =>
-            {
-                let driver = self.driver(work, at, &desk, tally);
-                (driver.run_ahead(ahead, waited).await, Some(driver))
+        let takes_known = mode(&self.pipeline, at, &self.options.choices).takes_known();
+        let driver = match &stage.compiled.work {
+            Work::Rows(work) if ahead.is_some() && takes_known => {
+                Some(self.driver(work, at, &desk, tally))
+            }
+            _ => None,
+        };
+        let (inputs, driven) = match (&driver, ahead) {
+            (Some(driver), Some(ahead)) => {
+                let (inputs, flying) = driver.run_ahead(ahead, waited).await;
+                (inputs, Some((driver, flying)))
             }
             _ => (waited.await, None),
         };
@@ -400,7 +405,7 @@ impl Run {
             Err(_) => return (inputs, None),
         };
         let desk = &desk;
-        let result = self.bring(at, tables.clone(), whole, tally, desk, driver).await;
+        let result = self.bring(at, tables.clone(), whole, tally, desk, driven).await;
         // A part of a table was damaged: it stands for nothing from now on. What is the stage's own
         // is made again at once.
         let result = match result {
@@ -439,7 +444,7 @@ impl Run {
         whole: bool,
         tally: &Arc<Tally>,
         desk: &Desk<'_>,
-        driver: Option<Driver<'_>>,
+        driven: Option<(&Driver<'_>, Flying<'_>)>,
     ) -> Result<Made, StageError> {
         let pipeline = &self.pipeline;
         let stage = &pipeline.stages[at];
@@ -480,7 +485,7 @@ impl Run {
                     Ok(Input { name, artifact })
                 };
                 let inputs = inputs.into_iter().map(open).collect::<Result<_, StoreError>>()?;
-                self.make(at, inputs, decision, failed_file, tally, desk, driver).await?
+                self.make(at, inputs, decision, failed_file, tally, desk, driven).await?
             }
         };
         if !whole {
@@ -560,7 +565,7 @@ impl Run {
         failed_file: String,
         tally: &Arc<Tally>,
         desk: &Desk<'_>,
-        driver: Option<Driver<'_>>,
+        driven: Option<(&Driver<'_>, Flying<'_>)>,
     ) -> Result<Made, StageError> {
         let stage = &self.pipeline.stages[at];
         let rows_in = match (&stage.compiled.work, &inputs[..]) {
@@ -581,12 +586,19 @@ impl Run {
                     true => Sink::unique(writer, key),
                     false => Sink::new(writer, key, &desk.world.scratch),
                 };
-                let driver = driver.unwrap_or_else(|| self.driver(work, at, desk, tally));
+                let own;
+                let (driver, flying) = match driven {
+                    Some(driven) => driven,
+                    None => {
+                        own = self.driver(work, at, desk, tally);
+                        (&own, Flying::default())
+                    }
+                };
                 let earlier = match unique {
                     true => self.earlier(&decision)?,
                     false => None,
                 };
-                let done = driver.gather(&input.artifact, sink, earlier).await?;
+                let done = driver.gather(&input.artifact, sink, earlier, flying).await?;
                 let RowsDone { sink, rows_run, rows_memo, failed, by_asker, spans, oldest } = done;
                 let passing = failed.passing;
                 let failed = match failed.count() {

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, params};
 use serde::{Deserialize, Serialize};
 
+use super::database::readable;
 use super::{Store, StoreError};
 use crate::table::Digest;
 
@@ -65,12 +66,12 @@ impl Store {
     /// The stored answer for `key`. A damaged entry counts as absent, so that it is made again.
     pub fn call(&self, key: CallKey) -> Result<Option<CallRecord>, StoreError> {
         let found = self.read(|connection| {
-            connection
-                .prepare_cached(
-                    "SELECT method, url, accept, request, status, headers, body, digest, source,
-                            checked, run
-                     FROM calls WHERE key = ?1",
-                )?
+            let mut statement = connection.prepare_cached(
+                "SELECT method, url, accept, request, status, headers, body, digest, source,
+                        checked, run
+                 FROM calls WHERE key = ?1",
+            )?;
+            let found = statement
                 .query_row([&key.0.0[..]], |row| {
                     Ok((
                         CallRecord {
@@ -90,7 +91,8 @@ impl Store {
                         row.get::<_, Vec<u8>>(7)?,
                     ))
                 })
-                .optional()
+                .optional();
+            readable(found)
         })?;
         let Some((mut record, request, headers, body, digest)) = found else {
             return Ok(None);

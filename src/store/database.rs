@@ -126,7 +126,12 @@ pub(super) fn version(connection: &Connection) -> rusqlite::Result<Option<String
         .optional()
 }
 
-fn unusable(path: &Path, error: &rusqlite::Error) -> StoreError {
+pub(super) fn unusable(path: &Path, error: &rusqlite::Error) -> StoreError {
+    StoreError::At { path: path.to_owned(), what: told(error) }
+}
+
+/// What happened, and what to do.
+fn told(error: &rusqlite::Error) -> String {
     use rusqlite::ErrorCode::*;
     let help = match error.sqlite_error_code() {
         Some(DatabaseCorrupt | NotADatabase) => {
@@ -134,14 +139,27 @@ fn unusable(path: &Path, error: &rusqlite::Error) -> StoreError {
              `sqlite3 flow.db .recover` can be put in its place"
         }
         Some(ReadOnly | CannotOpen | PermissionDenied) => "; the folder must be writable for a run",
-        Some(DiskFull) => "; make room and run again",
+        Some(DiskFull) => "; make room and run again: nothing that was answered is lost",
         _ => "",
     };
-    StoreError::At { path: path.to_owned(), what: format!("{error}{help}") }
+    format!("{error}{help}")
 }
 
 type Job = Box<dyn FnOnce(&Transaction<'_>) -> rusqlite::Result<()> + Send>;
-type Ack = Box<dyn FnOnce(Result<(), String>) + Send>;
+type Ack = Box<dyn FnOnce(Result<(), Failed>) + Send>;
+
+/// Why a write could not be committed: where, and what to do.
+#[derive(Clone)]
+struct Failed {
+    path: PathBuf,
+    what: String,
+}
+
+impl From<Failed> for StoreError {
+    fn from(Failed { path, what }: Failed) -> StoreError {
+        StoreError::At { path, what }
+    }
+}
 
 enum Message {
     Write(Job, Ack),
@@ -150,24 +168,26 @@ enum Message {
 
 /// The one thread that writes.
 pub(super) struct Writer {
+    path: PathBuf,
     sender: Option<SyncSender<Message>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Writer {
-    pub(super) fn start(connection: Connection) -> Result<Writer, StoreError> {
+    pub(super) fn start(connection: Connection, path: &Path) -> Result<Writer, StoreError> {
         let (sender, receiver) = mpsc::sync_channel(QUEUE);
-        let thread = std::thread::Builder::new()
-            .name("store".into())
-            .spawn(move || write_loop(connection, receiver))?;
-        Ok(Writer { sender: Some(sender), thread: Some(thread) })
+        let thread = std::thread::Builder::new().name("store".into()).spawn({
+            let path = path.to_owned();
+            move || write_loop(connection, &path, receiver)
+        })?;
+        Ok(Writer { path: path.to_owned(), sender: Some(sender), thread: Some(thread) })
     }
 
     /// Hands a write to the thread; `ack` is called once it is committed, or could not be.
-    pub(super) fn write(
+    fn write(
         &self,
         job: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<()> + Send + 'static,
-        ack: impl FnOnce(Result<(), String>) + Send + 'static,
+        ack: impl FnOnce(Result<(), Failed>) + Send + 'static,
     ) {
         self.send(Message::Write(Box::new(job), Box::new(ack)));
     }
@@ -182,7 +202,7 @@ impl Writer {
             // The reader is gone only where its run was cut short; the write stands all the same.
             let _ = done.send(result);
         });
-        answer(committed.await.unwrap_or_else(|_| Err("the store's thread has ended".into())))
+        Ok(committed.await.unwrap_or_else(|_| Err(self.ended()))?)
     }
 
     pub(super) fn sync(&self) -> Result<(), StoreError> {
@@ -190,7 +210,7 @@ impl Writer {
         self.send(Message::Sync(Box::new(move |result| {
             let _ = done.send(result);
         })));
-        answer(synced.recv().unwrap_or_else(|_| Err("the store's thread has ended".into())))
+        Ok(synced.recv().unwrap_or_else(|_| Err(self.ended()))?)
     }
 
     fn send(&self, message: Message) {
@@ -198,8 +218,12 @@ impl Writer {
         if let Err(mpsc::SendError(Message::Write(_, ack) | Message::Sync(ack))) =
             sender.send(message)
         {
-            ack(Err("the store's thread has ended".into()));
+            ack(Err(self.ended()));
         }
+    }
+
+    fn ended(&self) -> Failed {
+        Failed { path: self.path.clone(), what: "the thread that writes has ended".into() }
     }
 }
 
@@ -213,11 +237,7 @@ impl Drop for Writer {
     }
 }
 
-fn answer(result: Result<(), String>) -> Result<(), StoreError> {
-    result.map_err(|what| StoreError::Io(std::io::Error::other(what)))
-}
-
-fn write_loop(mut connection: Connection, receiver: Receiver<Message>) {
+fn write_loop(mut connection: Connection, path: &Path, receiver: Receiver<Message>) {
     let mut unsynced_since: Option<Instant> = None;
     loop {
         let message = match unsynced_since {
@@ -235,7 +255,12 @@ fn write_loop(mut connection: Connection, receiver: Receiver<Message>) {
         }
         let due = unsynced_since.is_some_and(|since| since.elapsed() >= SYNC_EVERY);
         let sync = due || !syncs.is_empty() || (ended && unsynced_since.is_some());
-        let result = commit(&mut connection, writes, sync);
+        let result = commit(&mut connection, path, writes, sync);
+        if !syncs.is_empty() && result.is_ok() {
+            // Somebody waits until all is safe: then it is so in one file, too. Where a reader stands
+            // in the way, the log holds the rest.
+            let _ = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+        }
         if sync {
             unsynced_since = None;
             for ack in syncs {
@@ -252,7 +277,12 @@ fn write_loop(mut connection: Connection, receiver: Receiver<Message>) {
 
 /// Commits a batch. With `synchronous = FULL` a commit syncs the whole log file, earlier commits
 /// included, so one such commit makes everything before it durable.
-fn commit(connection: &mut Connection, writes: Vec<(Job, Ack)>, sync: bool) -> Result<(), String> {
+fn commit(
+    connection: &mut Connection,
+    path: &Path,
+    writes: Vec<(Job, Ack)>,
+    sync: bool,
+) -> Result<(), Failed> {
     let (jobs, acks): (Vec<_>, Vec<_>) = writes.into_iter().unzip();
     let result = (|| {
         connection.pragma_update(None, "synchronous", if sync { "FULL" } else { "NORMAL" })?;
@@ -267,7 +297,7 @@ fn commit(connection: &mut Connection, writes: Vec<(Job, Ack)>, sync: bool) -> R
         }
         transaction.commit()
     })()
-    .map_err(|error: rusqlite::Error| error.to_string());
+    .map_err(|error: rusqlite::Error| Failed { path: path.to_owned(), what: told(&error) });
     for ack in acks {
         ack(result.clone());
     }
@@ -334,5 +364,16 @@ fn open_to_read(path: &Path) -> rusqlite::Result<Connection> {
             Connection::open_with_flags(uri, flags | OpenFlags::SQLITE_OPEN_URI).and_then(works)
         }
         opened => opened,
+    }
+}
+
+/// What was found; `None` also where it does not read as what it should be: that is damaged, and
+/// counts as absent.
+pub(super) fn readable<T>(found: rusqlite::Result<Option<T>>) -> rusqlite::Result<Option<T>> {
+    use rusqlite::Error::*;
+    match found {
+        Err(FromSqlConversionFailure(..) | IntegralValueOutOfRange(..) | Utf8Error(..)) => Ok(None),
+        Err(InvalidColumnType(..)) => Ok(None),
+        found => found,
     }
 }

@@ -99,7 +99,8 @@ pub fn write_aside<E: From<io::Error>>(
     let folder = folder.unwrap_or(Path::new("."));
     fs::create_dir_all(folder)?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let aside = folder.join(format!(".{name}.{}.tmp", std::process::id()));
+    // One run works here at a time: what a killed one left half written is written over.
+    let aside = folder.join(format!(".{name}.tmp"));
     let written = (|| {
         let mut file = BufWriter::with_capacity(1 << 16, File::create(&aside)?);
         fill(&mut file)?;

@@ -285,7 +285,8 @@ impl Store {
         })?;
         if !gc.dry_run && collected.database_bytes > 0 {
             let connection = database::open(&self.database())?;
-            connection.execute_batch("VACUUM; PRAGMA wal_checkpoint(TRUNCATE)")?;
+            let vacuum = connection.execute_batch("VACUUM; PRAGMA wal_checkpoint(TRUNCATE)");
+            vacuum.map_err(|error| database::unusable(&self.database(), &error))?;
         }
         Ok(collected)
     }
@@ -296,14 +297,18 @@ impl Store {
         stand: bool,
         work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
     ) -> Result<T, StoreError> {
-        let mut connection = database::open(&self.database())?;
-        let transaction = connection.transaction()?;
-        let done = work(&transaction)?;
-        match stand {
-            true => transaction.commit()?,
-            false => transaction.rollback()?,
-        }
-        Ok(done)
+        let path = self.database();
+        let mut connection = database::open(&path)?;
+        let changed = (|| {
+            let transaction = connection.transaction()?;
+            let done = work(&transaction)?;
+            match stand {
+                true => transaction.commit()?,
+                false => transaction.rollback()?,
+            }
+            Ok(done)
+        })();
+        changed.map_err(|error| database::unusable(&path, &error))
     }
 
     /// Tells `each` of every file in which objects are kept; those without a digest were never

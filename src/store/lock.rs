@@ -48,8 +48,7 @@ impl Lock {
         lock: impl FnOnce(&File) -> Result<(), TryLockError>,
     ) -> Result<Lock, StoreError> {
         let path = root.join("lock");
-        let at =
-            |error: std::io::Error| StoreError::At { path: path.clone(), what: error.to_string() };
+        let at = |error: std::io::Error| StoreError::at(&path, &error);
         std::fs::create_dir_all(root).map_err(at)?;
         let options =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);

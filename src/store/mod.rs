@@ -36,9 +36,7 @@ use database::{Readers, Writer};
 pub enum StoreError {
     #[error("{path}: {what}")]
     At { path: PathBuf, what: String },
-    #[error("the store's database: {0}")]
-    Database(#[from] rusqlite::Error),
-    #[error("the store: {0}")]
+    #[error("the store: {0}{help}", help = help(.0))]
     Io(#[from] std::io::Error),
     #[error(
         "the store holds version {found} of its format, this flow writes version {ours}; use the flow that wrote it, or move the folder away"
@@ -50,6 +48,25 @@ pub enum StoreError {
     Locked { holder: String },
     #[error("the store was opened only to be read")]
     ReadOnly,
+}
+
+impl StoreError {
+    /// A file or folder that cannot be used, with what to do.
+    pub(crate) fn at(path: &Path, error: &std::io::Error) -> StoreError {
+        StoreError::At { path: path.to_owned(), what: format!("{error}{}", help(error)) }
+    }
+}
+
+/// What to do about a file that cannot be used.
+pub fn help(error: &std::io::Error) -> &'static str {
+    use std::io::ErrorKind::*;
+    match error.kind() {
+        StorageFull | QuotaExceeded | FileTooLarge => {
+            "; make room and run again: nothing that was answered is lost"
+        }
+        ReadOnlyFilesystem | PermissionDenied => "; the folder must be writable for a run",
+        _ => "",
+    }
 }
 
 /// An open store. Clones share it.
@@ -72,11 +89,12 @@ impl Store {
     /// Opens the store in `root`, making it where there is none.
     pub fn open(root: &Path) -> Result<Store, StoreError> {
         std::fs::create_dir_all(root.join("objects"))
-            .map_err(|error| StoreError::At { path: root.into(), what: error.to_string() })?;
+            .map_err(|error| StoreError::at(root, &error))?;
         let path = root.join("flow.db");
         let connection = database::open(&path)?;
-        let revised = Revised::read(&connection)?;
-        let writer = Writer::start(connection)?;
+        let revised = Revised::read(&connection);
+        let revised = revised.map_err(|error| database::unusable(&path, &error))?;
+        let writer = Writer::start(connection, &path)?;
         Ok(Store::new(root, Readers::new(Some(path)), Some(writer), revised))
     }
 

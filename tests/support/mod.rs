@@ -2,6 +2,8 @@
 //! as a real program.
 #![allow(dead_code, reason = "each test file is a program of its own and uses a part of this")]
 
+pub mod study;
+
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
