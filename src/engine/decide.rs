@@ -126,6 +126,7 @@ pub(super) fn mode(pipeline: &Pipeline, at: usize, choices: &Choices) -> Mode {
 }
 
 /// What was noted of a pipeline when it was last run, read in one go, and who asks now.
+#[derive(Default)]
 pub(super) struct Before {
     /// How each stage last ended.
     pub stages: HashMap<String, StageRecord>,

@@ -183,6 +183,11 @@ impl<'a> Driver<'a> {
         self.noted.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
+    /// No row of the stage can succeed. The first reason is the one that is told.
+    fn fail(&self, error: StageError) {
+        self.noted().fatal.get_or_insert(error);
+    }
+
     /// Asks a row and looks up what is known of it.
     fn prepare(&self, row: Row) -> Result<Prepared, StoreError> {
         let (carried, ask) = match asked(self.work, &row) {
@@ -211,7 +216,7 @@ impl<'a> Driver<'a> {
     /// Runs some rows together, and remembers what they made.
     async fn run(&self, jobs: Vec<Job>) -> Vec<Ran> {
         if let Err(error) = self.watch.begin() {
-            self.noted().fatal.get_or_insert(error);
+            self.fail(error);
             return Vec::new();
         }
         let asking = self.asking(self.mode.again);
@@ -237,7 +242,7 @@ impl<'a> Driver<'a> {
         self.note(&seen);
         if results.len() != asked.len() {
             let why = "a stage answered fewer rows than it was asked".to_owned();
-            self.noted().fatal.get_or_insert(StageError::Failed(why));
+            self.fail(StageError::Failed(why));
         }
         let mut ran = Vec::with_capacity(asked.len());
         let alone = asked.len() == 1;
@@ -328,7 +333,7 @@ impl<'a> Driver<'a> {
                         Ok(Prepared::ToRun(job)) => batch.push(job),
                         Ok(Prepared::Known { .. } | Prepared::Passed | Prepared::Failed(..)) => {}
                         Err(error) => {
-                            self.noted().fatal.get_or_insert(error.into());
+                            self.fail(error.into());
                         }
                     }
                     if batch.len() == size {
@@ -341,6 +346,13 @@ impl<'a> Driver<'a> {
         (ready, flying)
     }
 
+    /// Lets rows that run ahead land that no table waits for: what they are answered is kept.
+    pub async fn let_land(&self, flying: &mut Flying<'_>) {
+        while let Some(ran) = flying.running.next().await {
+            self.land(flying, ran, &mut |_, _| {});
+        }
+    }
+
     /// Takes rows that ran ahead of their turn: `settle` those that have a place in the table by now.
     fn land(&self, flying: &mut Flying<'_>, ran: Vec<Ran>, settle: &mut dyn FnMut(u64, Ran)) {
         for ran in ran {
@@ -350,9 +362,7 @@ impl<'a> Driver<'a> {
             }
             match ran.result {
                 Ok(_) => self.watch.done(false),
-                Err(RowError::Stage(error)) => {
-                    self.noted().fatal.get_or_insert(error);
-                }
+                Err(RowError::Stage(error)) => self.fail(error),
                 Err(error) => {
                     self.noted().failed.insert(ran.memo, error);
                 }
@@ -366,7 +376,7 @@ impl<'a> Driver<'a> {
         input: &Artifact,
         sink: Sink,
         earlier: Option<Earlier>,
-        mut flying: Flying<'_>,
+        flying: &mut Flying<'_>,
     ) -> Result<RowsDone, StageError> {
         let is_list = self.work.stage.is_list();
         let mut table = Table {
@@ -412,7 +422,11 @@ impl<'a> Driver<'a> {
                 && table.slots.len() < window
             {
                 let row = match rows.next() {
-                    Some(row) => row?,
+                    Some(Ok(row)) => row,
+                    Some(Err(error)) => {
+                        self.fail(error.into());
+                        break;
+                    }
                     None => match chunks.next().filter(|_| left > 0) {
                         None => {
                             all = true;
@@ -423,34 +437,40 @@ impl<'a> Driver<'a> {
                             if !table.reuse(input.chunks[chunk].digest()) {
                                 rows = self.world.store.rows_of(input, chunk..chunk + 1);
                             }
-                            table.drain()?;
+                            table.drain();
                             continue;
                         }
                     },
                 };
                 let place = table.end();
                 let chunk = table.done.spans.len() - 1;
-                match self.prepare(row)? {
-                    Prepared::Passed => continue,
-                    Prepared::Known { memo, key } => table.add(chunk, known(memo, key, self)),
-                    Prepared::Failed(row, error) => table.add(chunk, Slot::Failed(row, error)),
-                    Prepared::ToRun(job) if flying.places.contains_key(&job.memo) => {
-                        flying.places.insert(job.memo, Some(place));
-                        table.add(chunk, Slot::Running);
+                match self.prepare(row) {
+                    Err(error) => {
+                        self.fail(error.into());
+                        break;
                     }
-                    Prepared::ToRun(job) => {
-                        batch.push((place, job));
-                        table.add(chunk, Slot::Running);
-                        if batch.len() == size {
-                            running.push(run(std::mem::take(&mut batch)));
+                    Ok(prepared) => match prepared {
+                        Prepared::Passed => continue,
+                        Prepared::Known { memo, key } => table.add(chunk, known(memo, key, self)),
+                        Prepared::Failed(row, error) => table.add(chunk, Slot::Failed(row, error)),
+                        Prepared::ToRun(job) if flying.places.contains_key(&job.memo) => {
+                            flying.places.insert(job.memo, Some(place));
+                            table.add(chunk, Slot::Running);
                         }
-                    }
+                        Prepared::ToRun(job) => {
+                            batch.push((place, job));
+                            table.add(chunk, Slot::Running);
+                            if batch.len() == size {
+                                running.push(run(std::mem::take(&mut batch)));
+                            }
+                        }
+                    },
                 }
                 left -= 1;
                 if left == 0 {
                     rows = self.world.store.rows_of(input, 0..0);
                 }
-                table.drain()?;
+                table.drain();
                 turn += 1;
                 if turn % TURN == 0 {
                     tokio::task::yield_now().await;
@@ -463,7 +483,7 @@ impl<'a> Driver<'a> {
                 Some(landed) = running.next() => Some(landed),
                 Some(ran) = flying.running.next() => {
                     let mut settle = |place, ran| table.settle(place, ran);
-                    self.land(&mut flying, ran, &mut settle);
+                    self.land(flying, ran, &mut settle);
                     Some((Vec::new(), Vec::new()))
                 }
                 else => None,
@@ -473,7 +493,7 @@ impl<'a> Driver<'a> {
                     for (place, ran) in places.into_iter().zip(ran) {
                         table.settle(place, ran);
                     }
-                    table.drain()?;
+                    table.drain();
                 }
                 None if all && batch.is_empty() => break,
                 None if self.noted().fatal.is_some() || self.world.transport.is_stopped() => break,
@@ -621,7 +641,7 @@ impl Table<'_> {
                 Slot::Done { made, memo, new, announced: false, by_asker }
             }
             Err(RowError::Stage(error)) => {
-                self.driver.noted().fatal.get_or_insert(error);
+                self.driver.fail(error);
                 return;
             }
             Err(error) => Slot::Failed(row, error),
@@ -641,8 +661,15 @@ impl Table<'_> {
         }
     }
 
-    /// Pushes what is finished and next.
-    fn drain(&mut self) -> Result<(), StageError> {
+    /// Pushes what is finished and next. Where that fails, no row of the stage can succeed; what is
+    /// under way still lands.
+    fn drain(&mut self) {
+        if let Err(error) = self.push_finished() {
+            self.driver.fail(error);
+        }
+    }
+
+    fn push_finished(&mut self) -> Result<(), StageError> {
         while let Some((_, slot)) = self.slots.front() {
             if matches!(slot, Slot::Running) {
                 return Ok(());

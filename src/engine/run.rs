@@ -158,6 +158,9 @@ struct Post {
     readers: Vec<mpsc::Sender<Row>>,
 }
 
+/// A driver whose rows run ahead already, and those rows.
+type Driven<'a, 'd> = (&'d Driver<'d>, &'a mut Flying<'d>);
+
 /// How a stage came to its table.
 struct Made {
     /// Its table.
@@ -393,30 +396,58 @@ impl Run {
             }
             _ => None,
         };
-        let (inputs, driven) = match (&driver, ahead) {
-            (Some(driver), Some(ahead)) => {
-                let (inputs, flying) = driver.run_ahead(ahead, waited).await;
-                (inputs, Some((driver, flying)))
+        let (inputs, mut flying) = match (&driver, ahead) {
+            (Some(driver), Some(ahead)) => driver.run_ahead(ahead, waited).await,
+            _ => (waited.await, Flying::default()),
+        };
+        let result = match &inputs {
+            Ok((tables, whole)) => {
+                let driven = driver.as_ref().map(|driver| (driver, &mut flying));
+                Some(self.bring_or_heal(at, tables, *whole, tally, &desk, driven).await)
             }
-            _ => (waited.await, None),
+            Err(_) => None,
         };
-        let (tables, whole) = match &inputs {
-            Ok((tables, whole)) => (tables.clone(), *whole),
-            Err(_) => return (inputs, None),
-        };
-        let desk = &desk;
-        let result = self.bring(at, tables.clone(), whole, tally, desk, driven).await;
-        // A part of a table was damaged: it stands for nothing from now on. What is the stage's own
-        // is made again at once.
-        let result = match result {
+        if let Some(driver) = &driver {
+            driver.let_land(&mut flying).await;
+        }
+        (inputs, result)
+    }
+
+    /// Brings the stage up to date; where a part of a table is damaged, that is made again first.
+    async fn bring_or_heal(
+        &self,
+        at: usize,
+        tables: &[NamedTable],
+        whole: bool,
+        tally: &Arc<Tally>,
+        desk: &Desk<'_>,
+        driven: Option<Driven<'_, '_>>,
+    ) -> Result<Made, StageError> {
+        match self.bring(at, tables.to_vec(), whole, tally, desk, driven).await {
             Err(StageError::Store(StoreError::Damaged(what))) => {
-                self.note(stage, format!("{what}; it is made again"));
-                self.forget_damaged(at, &tables).await;
-                self.bring(at, tables, whole, tally, desk, None).await
+                self.note(&self.pipeline.stages[at], format!("{what}; it is made again"));
+                self.forget_damaged(at, tables).await;
+                self.keep_again(at).await?;
+                self.bring(at, tables.to_vec(), whole, tally, desk, None).await
             }
             result => result,
-        };
-        (inputs, Some(result))
+        }
+    }
+
+    /// Keeps once more what people wrote and the stage reads.
+    async fn keep_again(&self, at: usize) -> Result<(), StageError> {
+        for input in &self.pipeline.stages[at].inputs {
+            match input {
+                InputRef::Stage(_) => {}
+                InputRef::Table(index) => {
+                    keep_rows(&self.store, &self.pipeline.tables[*index].rows)?;
+                }
+                InputRef::File(path) => {
+                    file(&self.pipeline, &self.store, &Before::default(), path)?;
+                }
+            }
+        }
+        Ok(())
     }
 
     fn driver<'a>(
@@ -444,7 +475,7 @@ impl Run {
         whole: bool,
         tally: &Arc<Tally>,
         desk: &Desk<'_>,
-        driven: Option<(&Driver<'_>, Flying<'_>)>,
+        driven: Option<Driven<'_, '_>>,
     ) -> Result<Made, StageError> {
         let pipeline = &self.pipeline;
         let stage = &pipeline.stages[at];
@@ -565,7 +596,7 @@ impl Run {
         failed_file: String,
         tally: &Arc<Tally>,
         desk: &Desk<'_>,
-        driven: Option<(&Driver<'_>, Flying<'_>)>,
+        driven: Option<Driven<'_, '_>>,
     ) -> Result<Made, StageError> {
         let stage = &self.pipeline.stages[at];
         let rows_in = match (&stage.compiled.work, &inputs[..]) {
@@ -586,12 +617,12 @@ impl Run {
                     true => Sink::unique(writer, key),
                     false => Sink::new(writer, key, &desk.world.scratch),
                 };
-                let own;
+                let mut own;
                 let (driver, flying) = match driven {
                     Some(driven) => driven,
                     None => {
-                        own = self.driver(work, at, desk, tally);
-                        (&own, Flying::default())
+                        own = (self.driver(work, at, desk, tally), Flying::default());
+                        (&own.0, &mut own.1)
                     }
                 };
                 let earlier = match unique {

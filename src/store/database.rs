@@ -372,8 +372,15 @@ fn open_to_read(path: &Path) -> rusqlite::Result<Connection> {
 pub(super) fn readable<T>(found: rusqlite::Result<Option<T>>) -> rusqlite::Result<Option<T>> {
     use rusqlite::Error::*;
     match found {
-        Err(FromSqlConversionFailure(..) | IntegralValueOutOfRange(..) | Utf8Error(..)) => Ok(None),
-        Err(InvalidColumnType(..)) => Ok(None),
+        Err(
+            error @ (FromSqlConversionFailure(..)
+            | IntegralValueOutOfRange(..)
+            | InvalidColumnType(..)
+            | Utf8Error(..)),
+        ) => {
+            tracing::warn!(%error, "a stored answer is damaged and will be asked again");
+            Ok(None)
+        }
         found => found,
     }
 }
