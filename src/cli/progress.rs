@@ -90,7 +90,7 @@ impl Progress {
     fn start(&self, stage: String, rows: Option<u64>) {
         let template = match rows {
             Some(_) => "  {prefix:<24} {bar:24} {pos}/{len}  {rate}  {eta} left",
-            None => "  {prefix:<24} {spinner} {elapsed}",
+            None => "  {prefix:<24} {spinner} {pos} rows so far  {elapsed}",
         };
         let rate = |state: &ProgressState, out: &mut dyn std::fmt::Write| {
             // What cannot be drawn is not drawn.
@@ -99,6 +99,13 @@ impl Progress {
         let style = ProgressStyle::with_template(template)
             .expect("the templates are well formed")
             .with_key("rate", rate);
+        let known = self.stages().get(&stage).cloned();
+        if let Some(bar) = known {
+            // Its rows ran ahead; now it is known how many there are.
+            bar.set_style(style);
+            rows.into_iter().for_each(|rows| bar.set_length(rows));
+            return;
+        }
         let bar = match rows {
             Some(rows) => ProgressBar::new(rows),
             None => ProgressBar::new_spinner(),

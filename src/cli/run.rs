@@ -163,6 +163,10 @@ fn refused(pipeline: &Pipeline, error: &RunError, style: &Style) -> Exit {
             style.say(&help);
             Exit::Wrong
         }
+        RunError::NoPrice { .. } => {
+            style.error(&error.to_string());
+            Exit::Wrong
+        }
         _ => {
             style.error(&error.to_string());
             Exit::Incomplete

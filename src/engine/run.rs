@@ -55,6 +55,11 @@ pub enum RunError {
     /// Keys that calls need are not set.
     #[error("{}", missing.join("\n"))]
     Secrets { missing: Vec<String> },
+    /// What a stage's calls cost is not known, and a run was to keep to a cost.
+    #[error(
+        "what stage `{stage}` costs is not known; give its model a `price`, or leave `--max-cost` out"
+    )]
+    NoPrice { stage: String },
     #[error(transparent)]
     Call(#[from] CallError),
 }
@@ -112,6 +117,13 @@ pub async fn run(
 ) -> Result<Summary, RunError> {
     let start = Instant::now();
     let observer: Observer = Arc::new(observer);
+    let unpriced =
+        options.chosen.iter().map(|at| &pipeline.stages[*at]).find(
+            |stage| matches!(&stage.compiled.work, Work::Rows(work) if !work.stage.is_priced()),
+        );
+    if let (Some(stage), Some(_)) = (unpriced, options.limits.cost) {
+        return Err(RunError::NoPrice { stage: stage.name.clone() });
+    }
     let cache = pipeline.cache();
     let _lock = match options.wait {
         false => Lock::take(&cache)?,

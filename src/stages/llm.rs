@@ -271,6 +271,10 @@ impl RowStage for Stage {
         Ok(Ask { requests: vec![self.chat.request(&body)], text })
     }
 
+    fn is_priced(&self) -> bool {
+        self.chat.price.is_some()
+    }
+
     fn concurrency(&self) -> usize {
         self.concurrency
     }

@@ -127,6 +127,11 @@ pub trait RowStage: Send + Sync {
         true
     }
 
+    /// Whether it is known what its calls cost.
+    fn is_priced(&self) -> bool {
+        true
+    }
+
     /// Whether each row becomes a list: as many rows as there turn out to be.
     fn is_list(&self) -> bool {
         false
