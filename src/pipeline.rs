@@ -12,6 +12,7 @@ use crate::manifest::{
     Manifest, Problem, Problems, ProfileChoice, Project, StageDecl, did_you_mean, nearest,
 };
 use crate::stages::{self, Columns, Compile, Compiled, InputInfo, Kind};
+use crate::store::{FileState, Store, input_note};
 use crate::table::{Format, ReadError, Row, all_fields, read_rows};
 
 /// Where a pipeline is, and under which profile.
@@ -378,6 +379,9 @@ fn file_info(
     let Ok(full) = manifest.project.resolve(path) else {
         return unknown;
     };
+    if let Some(key) = columns_read_before(manifest, path, &full) {
+        return InputInfo { name: path.into(), columns: Columns::Known(key.clone()), key };
+    }
     let error = match read_rows(&full) {
         Ok(rows) => return info(path, &rows),
         Err(error) => error,
@@ -396,6 +400,17 @@ fn file_info(
     };
     problems.add(problem);
     unknown
+}
+
+/// The columns of a file that a run has read and nobody has touched since: it is not read again only
+/// to know them.
+fn columns_read_before(manifest: &Manifest<'_>, path: &str, full: &Path) -> Option<Vec<String>> {
+    let state = FileState::of(full).ok()?;
+    let store = Store::open_to_read(&manifest.project.root.join("cache")).ok()??;
+    let digest = store.notes().ok()?.noted(&input_note(path), state)?;
+    let table = store.artifact(digest).ok()??;
+    let names: Vec<String> = table.columns.into_iter().map(|column| column.name).collect();
+    (!names.is_empty()).then_some(names)
 }
 
 /// Each stage's outputs, with the profile's folder in place of `data/`.

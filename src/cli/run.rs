@@ -1,5 +1,6 @@
 //! `flow run`
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use clap::Args;
@@ -266,10 +267,13 @@ fn where_to_look(pipeline: &Pipeline, options: &RunOptions, summary: &Summary, s
     let last = pipeline.stages.iter().filter(|stage| {
         graph.index(&stage.name).is_some_and(|index| graph.readers(index).is_empty())
     });
-    let made = |stage: &&Stage| {
-        let mut ended = summary.stages.iter();
-        ended.any(|ended| ended.name == stage.name && ended.rows > 0)
-    };
+    let made: HashSet<&str> = summary
+        .stages
+        .iter()
+        .filter(|stage| stage.rows > 0)
+        .map(|stage| stage.name.as_str())
+        .collect();
+    let made = |stage: &&Stage| made.contains(stage.name.as_str());
     let outputs = last.filter(made).flat_map(|stage| &stage.outputs);
     let outputs: Vec<String> =
         outputs.map(|output| pipeline.placed(output, options.choices.limit)).collect();

@@ -9,7 +9,9 @@ use super::rows::Mode;
 use crate::clients::Again;
 use crate::pipeline::{InputRef, Pipeline, Stage};
 use crate::stages::{StageError, Work};
-use crate::store::{Artifact, FileState, Notes, StageRecord, Store, StoreError, StoredTable};
+use crate::store::{
+    Artifact, FileState, Notes, StageRecord, Store, StoreError, StoredTable, input_note,
+};
 use crate::table::{Digest, Row, all_fields, read_rows};
 
 /// Which recorded answers a run asks for again.
@@ -246,11 +248,6 @@ pub(super) fn settled(
         }
     }
     Ok(known)
-}
-
-/// Inputs are noted apart from outputs: one file may be both, in two pipelines of a folder.
-fn input_note(path: &str) -> String {
-    format!("input {path}")
 }
 
 /// A file that people wrote, as a table; read again only where the file has been touched. What is to

@@ -7,7 +7,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, join_all};
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
 use serde_json::{Value, json};
@@ -244,45 +244,48 @@ impl<'a> Driver<'a> {
             let why = "a stage answered fewer rows than it was asked".to_owned();
             self.fail(StageError::Failed(why));
         }
-        let mut ran = Vec::with_capacity(asked.len());
         let alone = asked.len() == 1;
-        for (((row, ask), (carried, memo, known)), result) in
-            asked.into_iter().zip(kept).zip(results)
-        {
+        let rows = asked.into_iter().zip(kept).zip(results);
+        // Remembered side by side: the rows of a batch share a commit.
+        let remembered = rows.map(|(((row, ask), (carried, memo, known)), result)| {
             let new = !known || self.mode.force || seen.changed;
-            let made = match result {
-                Ok(Made::Rows(rows)) => Ok(Made::Rows(self.with_carried(&carried, rows))),
-                other => other,
+            let calls = match alone {
+                true => seen.calls.clone(),
+                // Of rows that are sent together each has its own call.
+                false => ask.requests.iter().map(|request| request.key()).collect(),
             };
-            let by_asker = matches!(&made, Ok(Made::Rows(rows)) if rows.iter().any(is_by_asker));
-            let result = match made {
-                Err(error) => Err(error),
-                Ok(made) => {
-                    if let (Made::Rows(rows), false) = (&made, self.work.stage.is_list()) {
-                        rows.iter().for_each(|row| (self.world.offer)(row));
-                    }
-                    let calls = match alone {
-                        true => seen.calls.clone(),
-                        // Of rows that are sent together each has its own call.
-                        false => ask.requests.iter().map(|request| request.key()).collect(),
-                    };
-                    let entry = Memo {
-                        made,
-                        calls,
-                        revision: match again {
-                            Again::Yes => self.world.transport.run(),
-                            _ => self.revision,
-                        },
-                        definition: self.definition,
-                        run: self.world.transport.run(),
-                        asker: self.world.asker.clone().filter(|_| by_asker),
-                    };
-                    self.remember(memo, entry, new).await.map(|made| (made, new))
+            async move {
+                let made = match result {
+                    Ok(Made::Rows(rows)) => Ok(Made::Rows(self.with_carried(&carried, rows))),
+                    other => other,
+                };
+                let rows = match &made {
+                    Ok(Made::Rows(rows)) => &rows[..],
+                    _ => &[],
+                };
+                let by_asker = rows.iter().any(is_by_asker);
+                if !self.work.stage.is_list() {
+                    rows.iter().for_each(|row| (self.world.offer)(row));
                 }
-            };
-            ran.push(Ran { row, memo, result, by_asker });
-        }
-        ran
+                let result = match made {
+                    Err(error) => Err(error),
+                    Ok(made) => {
+                        let run = self.world.transport.run();
+                        let entry = Memo {
+                            made,
+                            calls,
+                            revision: if again == Again::Yes { run } else { self.revision },
+                            definition: self.definition,
+                            run,
+                            asker: self.world.asker.clone().filter(|_| by_asker),
+                        };
+                        self.remember(memo, entry, new).await.map(|made| (made, new))
+                    }
+                };
+                Ran { row, memo, result, by_asker }
+            }
+        });
+        join_all(remembered).await
     }
 
     async fn remember(&self, key: Digest, memo: Memo, new: bool) -> Result<Made, RowError> {

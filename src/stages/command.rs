@@ -230,8 +230,9 @@ impl Stage {
         inputs: &[(String, PathBuf)],
         stdin: Stdio,
     ) -> Result<Child, StageError> {
-        let mut command = tokio::process::Command::new(&self.run[0]);
+        let mut command = tokio::process::Command::new(found(&self.run[0]));
         command
+            .arg0(&self.run[0])
             .args(&self.run[1..])
             .current_dir(&world.project.root)
             .env_clear()
@@ -366,6 +367,23 @@ fn take_line(
         "" => Ok(()),
         text => line(number, text),
     }
+}
+
+/// The file of a program that is named without its folder, as PATH has it. Looked for here, it is
+/// started without a copy of this process being made first, which takes long where that is large.
+fn found(program: &str) -> PathBuf {
+    let plain = PathBuf::from(program);
+    if program.contains('/') {
+        return plain;
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let runs = |file: &PathBuf| {
+        use std::os::unix::fs::PermissionsExt;
+        file.metadata().is_ok_and(|it| it.is_file() && it.permissions().mode() & 0o111 != 0)
+    };
+    // Where it is not found, starting it says so.
+    let folders = std::env::split_paths(&path).filter(|folder| folder.is_absolute());
+    folders.map(|folder| folder.join(program)).find(runs).unwrap_or(plain)
 }
 
 fn lost(what: &str) -> StageError {

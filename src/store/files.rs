@@ -53,6 +53,11 @@ impl Notes {
     }
 }
 
+/// Inputs are noted apart from outputs: one file may be both, in two pipelines of a folder.
+pub fn input_note(path: &str) -> String {
+    format!("input {path}")
+}
+
 impl Store {
     /// All that is noted of files.
     pub fn notes(&self) -> Result<Notes, StoreError> {

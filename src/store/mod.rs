@@ -13,7 +13,7 @@ mod tables;
 
 pub use artifact::{Artifact, ArtifactReader, ArtifactWriter, Chunk};
 pub use calls::{CallKey, CallRecord, Given, Keep, Source};
-pub use files::{FileState, Notes, write_aside};
+pub use files::{FileState, Notes, input_note, write_aside};
 pub use gc::{Cleared, Collected, Gc, Sizes, Verified};
 pub use lock::Lock;
 pub use memo::{Made, Memo};
