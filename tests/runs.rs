@@ -250,6 +250,29 @@ fn wrong_command_lines_are_exit_code_2() {
     assert!(none.stderr.contains("there is no manifest"), "{}", none.stderr);
 }
 
+#[test]
+fn rows_that_ask_the_same_ahead_of_their_table_lose_none() {
+    // Slow enough that rows still run when their table is there.
+    let simulator =
+        Simulator::start(&["--repos", "2", "--items", "60", "--seed", "5", "--latency-ms", "150"]);
+    let space = space(&simulator);
+    let other = simulator.get("/_repos")[1].as_str().expect("a repository").to_owned();
+    space.edit(
+        "pipeline.toml",
+        "[stages.items]",
+        &format!("[[tables.repos]]\nrepo = \"{other}\"\n[stages.items]"),
+    );
+    space.edit("pipeline.toml", "number, title}", "number, title, g: (.number / 2 | floor)}");
+    space.edit("pipeline.toml", "per_page=100", "per_page=30");
+    space.edit("pipeline.toml", "keep = [\"number\"]", "key = [\"g\"]");
+    space.write("p.md", "Label {{ g }}");
+    let ran = space.run(&[]).expect(0);
+    assert_eq!(ran.stage("label")["rows"], 31);
+    let labels = space.read("data/labels.json");
+    assert_eq!(space.run(&["--force"]).expect(0).stage("label")["rows"], 31);
+    assert_eq!(space.read("data/labels.json"), labels);
+}
+
 /// Every file below `folder`.
 fn files(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
     let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());

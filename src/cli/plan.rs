@@ -22,14 +22,10 @@ pub(super) fn main(arguments: &Arguments, shared: &Shared, style: &Style) -> Exi
         Ok(pipeline) => pipeline,
         Err(exit) => return exit,
     };
-    let what = arguments.what.chosen(&pipeline).and_then(|chosen| {
-        let choices = arguments.what.choices(&pipeline)?;
-        Ok((chosen, choices))
-    });
-    let (chosen, choices) = match what {
+    let (chosen, choices) = match arguments.what.read(&pipeline) {
         Ok(what) => what,
         Err(error) => {
-            style.error(&error.to_string());
+            style.error(&error);
             return Exit::Wrong;
         }
     };

@@ -12,8 +12,8 @@ use super::what::What;
 use super::{Exit, Shared};
 use crate::clients::Limits;
 use crate::engine::{
-    Choices, Look, NoTarget, Refresh, RunError, RunHandle, RunOptions, StageState, StageSummary,
-    Summary, plan, run,
+    Choices, Look, Refresh, RunError, RunHandle, RunOptions, StageState, StageSummary, Summary,
+    plan, run,
 };
 use crate::manifest::clean;
 use crate::pipeline::{Pipeline, Stage};
@@ -37,7 +37,7 @@ pub(super) struct Arguments {
     /// Stop at the first stage that is not complete
     #[arg(long)]
     fail_fast: bool,
-    /// Stop before more than this is spent
+    /// Stop before more than this is spent; models need a `price` and `max_tokens`
     #[arg(long, value_name = "USD", value_parser = dollars)]
     max_cost: Option<f64>,
     /// Stop after so many calls
@@ -53,12 +53,13 @@ fn dollars(text: &str) -> Result<f64, String> {
 }
 
 impl Arguments {
-    fn options(&self, pipeline: &Pipeline) -> Result<RunOptions, NoTarget> {
+    fn options(&self, pipeline: &Pipeline) -> Result<RunOptions, String> {
+        let (chosen, choices) = self.what.read(pipeline)?;
         // As it was typed, less the program.
         let command = std::env::args().skip(1).collect::<Vec<_>>().join(" ");
         Ok(RunOptions {
-            chosen: self.what.chosen(pipeline)?,
-            choices: self.what.choices(pipeline)?,
+            chosen,
+            choices,
             offline: self.offline,
             wait: self.wait,
             fail_fast: self.fail_fast,
@@ -76,7 +77,7 @@ pub(super) fn main(arguments: &Arguments, shared: &Shared, style: &Style) -> Exi
     let options = match arguments.options(&pipeline) {
         Ok(options) => options,
         Err(error) => {
-            style.error(&error.to_string());
+            style.error(&error);
             return Exit::Wrong;
         }
     };

@@ -54,6 +54,11 @@ fn told(status: &Status, style: &Style) -> String {
     if status.cost_usd > 0.0 {
         last.push_str(&format!(", ${:.4} spent", status.cost_usd));
     }
+    let cut_off = status.cut_off - u64::from(status.running.is_some()).min(status.cut_off);
+    if cut_off > 0 {
+        let runs = count(cut_off, "run");
+        last.push_str(&format!(" ({runs} cut off: what was spent there is not counted)"));
+    }
     text.push_str(&last);
     text.push('\n');
     if let Some(holder) = &status.running {

@@ -6,6 +6,7 @@ use clap::Args;
 
 use crate::engine::{Choices, NoTarget, Refresh, find, select};
 use crate::pipeline::Pipeline;
+use crate::stages::Work;
 
 #[derive(Args)]
 pub(super) struct What {
@@ -31,11 +32,36 @@ pub(super) struct What {
 }
 
 impl What {
-    pub fn chosen(&self, pipeline: &Pipeline) -> Result<BTreeSet<usize>, NoTarget> {
-        select(pipeline, &self.targets, self.only)
+    /// The stages that it is about, and what is to be done; or what is wrong with the arguments.
+    pub fn read(&self, pipeline: &Pipeline) -> Result<(BTreeSet<usize>, Choices), String> {
+        let wrong = |error: NoTarget| error.to_string();
+        let chosen = select(pipeline, &self.targets, self.only).map_err(wrong)?;
+        let choices = self.choices(pipeline).map_err(wrong)?;
+        if let Refresh::Stages(stages) = &choices.refresh {
+            for at in stages {
+                let stage = &pipeline.stages[*at];
+                let asks = matches!(&stage.compiled.work, Work::Rows(work) if work.stage.calls());
+                match (asks, chosen.contains(at)) {
+                    (false, _) => {
+                        return Err(format!(
+                            "`{}` asks nobody: there is nothing to refresh",
+                            stage.name
+                        ));
+                    }
+                    (true, false) => {
+                        return Err(format!(
+                            "`{}` is to be refreshed and is no target",
+                            stage.name
+                        ));
+                    }
+                    (true, true) => {}
+                }
+            }
+        }
+        Ok((chosen, choices))
     }
 
-    pub fn choices(&self, pipeline: &Pipeline) -> Result<Choices, NoTarget> {
+    fn choices(&self, pipeline: &Pipeline) -> Result<Choices, NoTarget> {
         let refresh = match &self.refresh[..] {
             [] => Refresh::None,
             [all] if all == "all" => Refresh::All,

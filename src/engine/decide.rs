@@ -48,6 +48,8 @@ pub(super) struct Decision {
     pub fingerprint: Digest,
     pub definition: Digest,
     pub mode: Mode,
+    /// The revision of answers that its table stands on.
+    pub revision: i64,
     pub last: Option<StageRecord>,
     pub known: Result<Found, Stale>,
 }
@@ -75,6 +77,8 @@ pub(super) enum Stale {
     Unfinished(u64),
     /// What it depends on has changed.
     Changed,
+    /// Nothing but that some answers were replaced: its rows that stand on them run.
+    Answers,
     /// Its table was collected or is damaged.
     Gone,
 }
@@ -90,6 +94,7 @@ impl Stale {
             Stale::Unfinished(1) => "1 row without a result".into(),
             Stale::Unfinished(rows) => format!("{rows} rows without a result"),
             Stale::Changed => "changed".into(),
+            Stale::Answers => "answers were replaced; rows that stand on them run".into(),
             Stale::Gone => "no longer stored".into(),
         }
     }
@@ -160,8 +165,13 @@ pub(super) fn decide(
     choices: &Choices,
 ) -> Result<Decision, StoreError> {
     let stage = &pipeline.stages[at];
-    let (limit, revision) = (choices.limit, before.revision);
+    let limit = choices.limit;
     let last = before.stages.get(&stage.name).cloned();
+    let revision = match &last {
+        // What was taken as it is stays so, whatever is asked again elsewhere.
+        Some(last) if last.accepted => last.revision,
+        _ => before.revision,
+    };
     let mode = mode(pipeline, at, choices);
     let why = match mode.again {
         _ if mode.force => Some(Stale::Forced),
@@ -183,10 +193,14 @@ pub(super) fn decide(
                 Stale::Unfinished(last.failed_rows)
             }
             Some(last) if last.fingerprint == fingerprint.hex() => Stale::Gone,
-            Some(_) => Stale::Changed,
+            Some(last) => {
+                let then = Standing { inputs, revision: last.revision, limit };
+                let same = super::fingerprint::fingerprint(pipeline, stage, then).hex();
+                if last.fingerprint == same { Stale::Answers } else { Stale::Changed }
+            }
         }),
     };
-    Ok(Decision { fingerprint, definition, mode, last, known })
+    Ok(Decision { fingerprint, definition, mode, revision, last, known })
 }
 
 fn found(

@@ -70,8 +70,9 @@ pub fn why(look: &Look<'_>, at: usize) -> Result<Why, LookError> {
         changes: Vec::new(),
         inputs: Vec::new(),
     };
+    let revision = decision.revision;
     let Some(last) = decision.last else { return Ok(why) };
-    let on = Standing { inputs: &digests, revision: look.before.revision, limit: None };
+    let on = Standing { inputs: &digests, revision, limit: None };
     let now = explain(look.pipeline, stage, on);
     why.changes = changes(&last.components, &now);
     for (name, digest) in &inputs {

@@ -86,12 +86,10 @@ pub struct StagePlan {
 
 /// What is known of a table before anything runs.
 enum Table {
-    Known(Digest),
+    /// With whether every row of it has its result.
+    Known(Digest, bool),
     /// It is made by the run; at most so many rows, where that can be told.
-    ToCome {
-        most: Option<u64>,
-        last: Option<u64>,
-    },
+    ToCome { most: Option<u64>, last: Option<u64> },
 }
 
 /// What `chosen` stages would do.
@@ -142,7 +140,7 @@ impl Planner<'_> {
             if !chosen.contains(&at) {
                 let last = as_it_was(&self.look.store, &self.before, stage);
                 let table = match last {
-                    Some((digest, _)) => Table::Known(digest),
+                    Some((digest, whole)) => Table::Known(digest, whole),
                     None => Table::ToCome { most: Some(0), last: None },
                 };
                 tables.insert(at, table);
@@ -177,10 +175,14 @@ impl Planner<'_> {
         let stage = &self.look.pipeline.stages[at];
         let mut inputs = Vec::new();
         let mut waits_for = None;
+        let mut whole = true;
         for input in &stage.inputs {
             match input {
                 InputRef::Stage(index) => match &tables[index] {
-                    Table::Known(digest) => inputs.push(*digest),
+                    Table::Known(digest, known) => {
+                        inputs.push(*digest);
+                        whole &= known;
+                    }
                     Table::ToCome { most, last } => waits_for = Some((*index, *most, *last)),
                 },
                 input => inputs.extend(self.look.input(input)?),
@@ -199,16 +201,19 @@ impl Planner<'_> {
         }
         if let Ok(found) = decision.known {
             plan.rows = Some(found.table.rows);
-            plan.state = match (&found.failed, found.same) {
-                (Some(_), _) => PlanState::Incomplete,
-                (None, true) => PlanState::UpToDate,
-                (None, false) => PlanState::Restored,
+            let complete = whole && found.failed.is_none();
+            plan.state = match (complete, found.same) {
+                (false, _) => PlanState::Incomplete,
+                (true, true) => PlanState::UpToDate,
+                (true, false) => PlanState::Restored,
             };
-            plan.reason = found.failed.map(|failed| match failed.rows {
-                1 => "1 row has no valid answer".into(),
-                rows => format!("{rows} rows have no valid answer"),
-            });
-            return Ok((plan, Table::Known(found.table.artifact)));
+            plan.reason = match found.failed.map(|failed| failed.rows) {
+                Some(1) => Some("1 row has no valid answer".into()),
+                Some(rows) => Some(format!("{rows} rows have no valid answer")),
+                None if !whole => Some("what it reads is incomplete".into()),
+                None => None,
+            };
+            return Ok((plan, Table::Known(found.table.artifact, complete)));
         }
         plan.reason = decision.known.as_ref().err().map(|why| why.as_str());
         let most = match (&stage.compiled.work, &inputs[..]) {
@@ -246,6 +251,7 @@ impl Planner<'_> {
         };
         let mut left = mode.limit.filter(|_| !work.stage.is_list()).unwrap_or(u64::MAX);
         let (mut known, mut to_run, mut cached) = (0, 0, 0);
+        let mut retried = false;
         let mut exact = true;
         let output = self.history.get(&stage.name).copied();
         for (at, chunk) in input.chunks.iter().enumerate() {
@@ -272,19 +278,30 @@ impl Planner<'_> {
                     true => known += 1,
                     false => to_run += 1,
                 }
+                // An answer that is recorded for a row without a result may be no good.
+                let retry = mode.retry_failed && !is_known;
                 for request in requests {
-                    if self.is_good(&request, mode.again)? {
+                    if self.is_good(&request, mode.again)? && !retry {
                         cached += 1;
                     } else if to_make.insert(request.key()) {
+                        retried |= retry;
                         plan.effort.call(&request, output);
                     }
                 }
             }
         }
+        // Rows that are sent together are one request, as far as they fill one.
+        let batch = work.stage.batch().max(1) as u64;
+        if work.stage.calls() && batch > 1 {
+            plan.effort.calls = plan.effort.calls.div_ceil(batch);
+        }
         plan.rows_known = Some(known);
         plan.rows_to_run = Some(to_run);
         plan.calls_cached = Some(cached);
         plan.bound = match (exact, mode.again) {
+            _ if retried => {
+                Some("at most so many calls: what turns out to be good is not asked again".into())
+            }
             (_, Again::Yes) => Some("rows whose answers turn out to have changed run, too".into()),
             (false, _) => Some("at least so many calls: a list may have more pages".into()),
             (true, _) => None,

@@ -245,6 +245,8 @@ impl<'a> Driver<'a> {
             self.fail(StageError::Failed(why));
         }
         let alone = asked.len() == 1;
+        // All that they stand on was asked for again in this run.
+        let renewed = again == Again::Yes && seen.stands.is_empty();
         let rows = asked.into_iter().zip(kept).zip(results);
         // Remembered side by side: the rows of a batch share a commit.
         let remembered = rows.map(|(((row, ask), (carried, memo, known)), result)| {
@@ -274,7 +276,7 @@ impl<'a> Driver<'a> {
                         let entry = Memo {
                             made,
                             calls,
-                            revision: if again == Again::Yes { run } else { self.revision },
+                            revision: if renewed { run } else { self.revision },
                             definition: self.definition,
                             run,
                             asker: self.world.asker.clone().filter(|_| by_asker),
@@ -456,7 +458,9 @@ impl<'a> Driver<'a> {
                         Prepared::Passed => continue,
                         Prepared::Known { memo, key } => table.add(chunk, known(memo, key, self)),
                         Prepared::Failed(row, error) => table.add(chunk, Slot::Failed(row, error)),
-                        Prepared::ToRun(job) if flying.places.contains_key(&job.memo) => {
+                        // Another row that asks the same has a place already: this one runs by itself, and
+                        // shares the call.
+                        Prepared::ToRun(job) if flying.places.get(&job.memo) == Some(&None) => {
                             flying.places.insert(job.memo, Some(place));
                             table.add(chunk, Slot::Running);
                         }
@@ -790,6 +794,10 @@ impl Table<'_> {
     }
 
     fn finish(mut self) -> Result<RowsDone, StageError> {
+        if !self.slots.is_empty() {
+            let what = "rows of it were lost on their way; this is a fault of flow".to_owned();
+            return Err(StageError::Failed(what));
+        }
         self.flush()?;
         let mut noted = self.driver.noted();
         self.done.oldest = noted.oldest;

@@ -119,7 +119,7 @@ pub async fn run(
     let observer: Observer = Arc::new(observer);
     let unpriced =
         options.chosen.iter().map(|at| &pipeline.stages[*at]).find(
-            |stage| matches!(&stage.compiled.work, Work::Rows(work) if !work.stage.is_priced()),
+            |stage| matches!(&stage.compiled.work, Work::Rows(work) if !work.stage.is_bounded()),
         );
     if let (Some(stage), Some(_)) = (unpriced, options.limits.cost) {
         return Err(RunError::NoPrice { stage: stage.name.clone() });
@@ -401,9 +401,14 @@ impl Run {
         let stage = &self.pipeline.stages[at];
         let desk = Desk::new(self, stage, readers);
         let waited = self.inputs(stage, receivers);
-        let takes_known = mode(&self.pipeline, at, &self.options.choices).takes_known();
+        let mode = mode(&self.pipeline, at, &self.options.choices);
+        let last = self.before.stages.get(&stage.name);
+        // Not where rows would be asked that no table needs: the first of a trial are known once the
+        // table is, and an accepted stage may have none to run.
+        let early =
+            mode.takes_known() && mode.limit.is_none() && !last.is_some_and(|last| last.accepted);
         let driver = match &stage.compiled.work {
-            Work::Rows(work) if ahead.is_some() && takes_known => {
+            Work::Rows(work) if ahead.is_some() && early => {
                 Some(self.driver(work, at, &desk, tally))
             }
             _ => None,
@@ -516,7 +521,7 @@ impl Run {
                     spans: last.as_ref().filter(|_| same).and_then(|last| last.spans.clone()),
                     checked,
                     run: table.run,
-                    revision: self.before.revision,
+                    revision: decision.revision,
                     fingerprint: print,
                     settled: same,
                 }

@@ -17,7 +17,10 @@ pub struct Status {
     pub running: Option<String>,
     /// In the order of the manifest.
     pub stages: Vec<StageStatus>,
-    /// Of all runs that are in the history, under every profile.
+    /// Runs that were cut off, or go on. What they spent is not known.
+    pub cut_off: u64,
+    /// Of all runs that are in the history, under every profile; of those that were cut off, as many
+    /// as their answers that are stored.
     pub calls: u64,
     pub cost_usd: f64,
 }
@@ -48,12 +51,17 @@ pub fn status(look: &Look<'_>) -> Result<Status, LookError> {
     let profile = &look.pipeline.profile.name;
     let mut began = HashMap::new();
     let mut spent: HashMap<String, (u64, f64)> = HashMap::new();
-    let (mut calls, mut cost_usd) = (0, 0.0);
+    let (mut calls, mut cost_usd, mut cut_off) = (0, 0.0, 0);
     for run in look.store.runs(u64::from(u32::MAX))? {
-        began.insert(run.id, run.at);
+        let id = run.id;
+        began.insert(id, run.at);
         let record: Option<RunRecord> =
             run.record.and_then(|record| serde_json::from_str(&record).ok());
-        let Some(record) = record else { continue };
+        let Some(record) = record else {
+            cut_off += 1;
+            calls += look.store.answered_in(id)?;
+            continue;
+        };
         calls += record.calls;
         cost_usd += record.cost_usd;
         for stage in record.stages.into_iter().filter(|_| record.profile == *profile) {
@@ -83,5 +91,5 @@ pub fn status(look: &Look<'_>) -> Result<Status, LookError> {
         });
     }
     let running = Lock::holder(&look.pipeline.cache());
-    Ok(Status { profile: profile.clone(), running, stages, calls, cost_usd })
+    Ok(Status { profile: profile.clone(), running, stages, cut_off, calls, cost_usd })
 }

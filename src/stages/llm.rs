@@ -271,8 +271,8 @@ impl RowStage for Stage {
         Ok(Ask { requests: vec![self.chat.request(&body)], text })
     }
 
-    fn is_priced(&self) -> bool {
-        self.chat.price.is_some()
+    fn is_bounded(&self) -> bool {
+        self.chat.price.is_some() && self.chat.max_tokens.is_some()
     }
 
     fn concurrency(&self) -> usize {

@@ -127,8 +127,8 @@ pub trait RowStage: Send + Sync {
         true
     }
 
-    /// Whether it is known what its calls cost.
-    fn is_priced(&self) -> bool {
+    /// Whether it is known what a call costs at the most.
+    fn is_bounded(&self) -> bool {
         true
     }
 

@@ -47,6 +47,12 @@ impl Store {
         })
     }
 
+    /// How many of the stored answers were given in a run.
+    pub fn answered_in(&self, run: i64) -> Result<u64, StoreError> {
+        let count = "SELECT count(*) FROM calls WHERE run = ?1";
+        self.read(|connection| connection.query_row(count, [run], |row| row.get(0)))
+    }
+
     pub fn run(&self, id: i64) -> Result<Option<StoredRun>, StoreError> {
         self.read(|connection| {
             connection
