@@ -3,7 +3,7 @@
 use std::sync::{Mutex, MutexGuard};
 
 use super::call::{Request, Stop};
-use super::llm::Usage;
+use super::usage::Usage;
 
 /// What a run may use; `None`: as much as it takes.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]

@@ -10,6 +10,7 @@ mod graphql;
 mod limiter;
 mod llm;
 mod transport;
+mod usage;
 
 pub use asking::{Again, Asking, Seen};
 pub use budget::Limits;
@@ -18,5 +19,6 @@ pub use cassette::{Cassette, write_cassette};
 pub use github::{Github, Page, Walk};
 pub use graphql::{Query, QueryError};
 pub use limiter::Pace;
-pub use llm::{Chat, Usage};
+pub use llm::Chat;
 pub use transport::{Tally, Transport, Wait, credentials_in, secret_in};
+pub use usage::Usage;

@@ -17,7 +17,7 @@ use super::budget::{Budget, Limits};
 use super::call::{Answer, CallError, Method, Request, Service, Stop};
 use super::cassette::Cassette;
 use super::limiter::Limiter;
-use super::llm::Usage;
+use super::usage::Usage;
 use crate::store::{CallKey, CallRecord, Given, Keep, Source, Store};
 use crate::table::Hasher;
 

@@ -2,7 +2,7 @@
 //! up to date. A plan and a run decide by the same words.
 
 use std::collections::HashMap;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::fingerprint::{Standing, definition, fingerprint};
 use super::rows::Mode;
@@ -39,7 +39,7 @@ pub struct Choices {
 impl Choices {
     /// Nothing but what the pipeline says, now.
     pub(super) fn at_once() -> Choices {
-        Choices { now: super::run::now(), ..Choices::default() }
+        Choices { now: now(), ..Choices::default() }
     }
 }
 
@@ -61,6 +61,9 @@ pub(super) struct Found {
     /// It is the one that the stage last had.
     pub same: bool,
 }
+
+/// A table with the name that it is read by.
+pub(super) type NamedTable = (String, Digest);
 
 /// Why a stage runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -305,4 +308,10 @@ pub(super) fn as_it_was(store: &Store, before: &Before, stage: &Stage) -> Option
 pub(super) fn open(store: &Store, name: &str, digest: Digest) -> Result<Artifact, StoreError> {
     let gone = || StoreError::Damaged(format!("the table of `{name}` is damaged"));
     store.artifact(digest)?.ok_or_else(gone)
+}
+
+/// Milliseconds since 1970.
+pub(super) fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| since.as_millis().try_into().unwrap_or(i64::MAX))
 }

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use thiserror::Error;
 
-use super::decide::{Before, Choices, decide, file, keep_rows};
+use super::decide::{Before, Choices, NamedTable, decide, file, keep_rows};
 use super::fingerprint::definition;
 use crate::clients::{CallError, Limits, Transport, credentials_in};
 use crate::pipeline::{InputRef, Pipeline};
@@ -25,9 +25,6 @@ pub enum LookError {
     #[error("{0}")]
     NoRow(String),
 }
-
-/// A table with the name that it is read by.
-pub(super) type NamedTable = (String, Digest);
 
 /// A pipeline beside what is stored of it. Calls nobody and writes nothing, also while a run works.
 pub struct Look<'a> {

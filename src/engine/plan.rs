@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use serde::Serialize;
 
-use super::decide::{Before, Choices, Decision, as_it_was, decide, open};
+use super::decide::{Before, Choices, Decision, as_it_was, decide, now, open};
 use super::history::RunRecord;
 use super::look::{Look, LookError};
 use super::rows::{asked, memo_key};
@@ -99,7 +99,7 @@ pub fn plan(
     choices: &Choices,
 ) -> Result<Plan, LookError> {
     let mut choices = choices.clone();
-    choices.now = super::run::now();
+    choices.now = now();
     let before =
         Before::read(look.pipeline, &look.store, look.before.asker.clone(), choices.limit)?;
     Planner { look, before, choices: &choices, history: history(&look.store)? }.plan(chosen)

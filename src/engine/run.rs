@@ -6,19 +6,18 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use thiserror::Error;
 use tokio::sync::{mpsc, watch};
 
 use super::decide::{
-    Before, Choices, Decision, Found, as_it_was, decide, file, keep_rows, mode, open,
-    record_profile,
+    Before, Choices, Decision, Found, NamedTable, as_it_was, decide, file, keep_rows, mode, now,
+    open, record_profile,
 };
 use super::event::{Event, StageState, StageSummary, Summary};
 use super::fingerprint::{Standing, definition, explain, fingerprint};
 use super::history::RunRecord;
-use super::look::NamedTable;
 use super::outputs::{Placed, place, place_failed};
 use super::rows::{Driver, Flying, RowWatch, RowsDone};
 use super::secrets::missing_secrets;
@@ -139,7 +138,14 @@ pub async fn run(
     let asker = (!offline).then(|| credentials_in(token));
     let before = Before::read(&pipeline, &store, asker.clone(), options.choices.limit)?;
     if !offline {
-        let missing = missing_secrets(&pipeline, &store, &before, &options, &*observer)?;
+        let missing = missing_secrets(
+            &pipeline,
+            &store,
+            &before,
+            &options.chosen,
+            &options.choices,
+            &*observer,
+        )?;
         if !missing.is_empty() {
             return Err(RunError::Secrets { missing });
         }
@@ -863,12 +869,6 @@ impl RowWatch for Desk<'_> {
         let (stage, reason) = (self.stage.to_owned(), reason.to_string());
         (self.run.observer)(Event::RowFailed { stage, key, reason });
     }
-}
-
-/// Milliseconds since 1970.
-pub(super) fn now() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| since.as_millis().try_into().unwrap_or(i64::MAX))
 }
 
 /// A stage's own empty folder.

@@ -1,10 +1,9 @@
 //! The keys that a run will need, looked for before it begins.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::decide::{Before, settled};
+use super::decide::{Before, Choices, settled};
 use super::event::Event;
-use super::run::RunOptions;
 use crate::clients::secret_in;
 use crate::pipeline::Pipeline;
 use crate::store::{Store, StoreError};
@@ -15,19 +14,20 @@ pub(super) fn missing_secrets(
     pipeline: &Pipeline,
     store: &Store,
     before: &Before,
-    options: &RunOptions,
+    chosen: &BTreeSet<usize>,
+    choices: &Choices,
     observer: &dyn Fn(Event),
 ) -> Result<Vec<String>, StoreError> {
     let unset = |stage: &crate::pipeline::Stage| {
         stage.compiled.secrets.iter().any(|secret| secret_in(&secret.variable).is_none())
     };
-    if !options.chosen.iter().any(|at| unset(&pipeline.stages[*at])) {
+    if !chosen.iter().any(|at| unset(&pipeline.stages[*at])) {
         return Ok(Vec::new());
     }
-    let settled = settled(pipeline, store, before, &options.choices)?;
+    let settled = settled(pipeline, store, before, choices)?;
     let mut missing: BTreeMap<(&str, &str), Vec<String>> = BTreeMap::new();
     let mut without: BTreeMap<&str, &str> = BTreeMap::new();
-    for at in options.chosen.iter().copied().filter(|at| settled[*at].is_none()) {
+    for at in chosen.iter().copied().filter(|at| settled[*at].is_none()) {
         let stage = &pipeline.stages[at];
         for secret in &stage.compiled.secrets {
             if secret_in(&secret.variable).is_some() {
