@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde_json::Value;
 use thiserror::Error;
 
+use super::decide::profile_name;
 use super::history::{RunRecord, StageRun};
 use crate::manifest::did_you_mean;
 use crate::pipeline::Pipeline;
@@ -192,10 +193,7 @@ impl Run {
 
     /// The profile under which its stages are noted.
     fn profile(&self) -> String {
-        match self.record.trial {
-            true => format!("{}:trial", self.record.profile),
-            false => self.record.profile.clone(),
-        }
+        profile_name(&self.record.profile, self.record.trial)
     }
 }
 
@@ -247,42 +245,24 @@ impl Comparer<'_> {
         let mut before: HashMap<RowKey, Row> = HashMap::new();
         let keyless =
             |run: &Run, field| CompareError::OtherKey { run: run.id, stage: name.into(), field };
-        self.each_own(&from, &to, |row| {
+        for row in self.store.rows_apart(&from, &to) {
+            let row = row?;
             let own = key_of(&row, &key).map_err(|field| keyless(&self.from, field))?;
             before.insert(own, row);
-            Ok(())
-        })?;
+        }
         let mut fields: IndexMap<String, Counted> = IndexMap::new();
-        self.each_own(&to, &from, |row| {
+        for row in self.store.rows_apart(&to, &from) {
+            let row = row?;
             let own = key_of(&row, &key).map_err(|field| keyless(&self.to, field))?;
             match before.remove(&own) {
                 None => diff.added += 1,
                 Some(before) => diff.row(&key, &before, &row, &mut fields),
             }
-            Ok(())
-        })?;
+        }
         diff.removed = before.len() as u64;
         diff.fields = fields.into_iter().map(|(name, counted)| counted.finish(name)).collect();
         diff.fields.sort_by_key(|field| std::cmp::Reverse(field.rows));
         Ok(diff)
-    }
-
-    /// Tells `each` of the rows of `table` in chunks that `other` has not.
-    fn each_own(
-        &self,
-        table: &Artifact,
-        other: &Artifact,
-        mut each: impl FnMut(Row) -> Result<(), CompareError>,
-    ) -> Result<(), CompareError> {
-        let shared: HashSet<&str> = other.chunks.iter().map(|chunk| chunk.digest()).collect();
-        for (at, chunk) in table.chunks.iter().enumerate() {
-            if !shared.contains(chunk.digest()) {
-                for row in self.store.rows_of(table, at..at + 1) {
-                    each(row?)?;
-                }
-            }
-        }
-        Ok(())
     }
 
     /// The fields that tell the stage's rows apart.

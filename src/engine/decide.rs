@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::fingerprint::{Standing, definition, fingerprint};
 use super::rows::Mode;
+use super::spans::Earlier;
 use crate::clients::Again;
 use crate::pipeline::{InputRef, Pipeline, Stage};
 use crate::stages::{StageError, Work};
@@ -52,6 +53,24 @@ pub(super) struct Decision {
     pub revision: i64,
     pub last: Option<StageRecord>,
     pub known: Result<Found, Stale>,
+}
+
+impl Decision {
+    /// The table that the stage had before under the same definition, standing on the same answers:
+    /// what unchanged parts of its input made can be taken from it.
+    pub fn earlier(&self, store: &Store) -> Result<Option<Earlier>, StoreError> {
+        match &self.last {
+            Some(last)
+                if self.mode.takes_known()
+                    && self.mode.limit.is_none()
+                    && last.definition == self.definition.hex()
+                    && last.revision == self.revision =>
+            {
+                Earlier::open(last, store)
+            }
+            _ => Ok(None),
+        }
+    }
 }
 
 /// A table that is known. It is not opened: most of the time nobody reads it.
@@ -105,9 +124,13 @@ impl Stale {
 
 /// Under which name a stage's record is kept: a trial's apart from the real ones.
 pub(super) fn record_profile(pipeline: &Pipeline, limit: Option<u64>) -> String {
-    match limit {
-        Some(_) => format!("{}:trial", pipeline.profile.name),
-        None => pipeline.profile.name.clone(),
+    profile_name(&pipeline.profile.name, limit.is_some())
+}
+
+pub(super) fn profile_name(profile: &str, trial: bool) -> String {
+    match trial {
+        true => format!("{profile}:trial"),
+        false => profile.to_owned(),
     }
 }
 

@@ -38,11 +38,17 @@ pub(super) fn delta(
     after: &Artifact,
     key: &[String],
 ) -> Result<Delta, StoreError> {
+    // A row that lacks a field of the key is told apart by all of it.
+    let own = |row: &Row| key_of(row, key).unwrap_or_else(|_| RowKey(show_key(row, key)));
     let mut delta = Delta::default();
-    let mut old = own_rows(store, before, after, key)?;
-    for row in own_rows(store, after, before, key)?.into_values() {
-        let known = key_of(&row, key).ok().and_then(|key| old.swap_remove(&key));
-        match known {
+    let mut old: IndexMap<RowKey, Row> = IndexMap::new();
+    for row in store.rows_apart(before, after) {
+        let row = row?;
+        old.insert(own(&row), row);
+    }
+    for row in store.rows_apart(after, before) {
+        let row = row?;
+        match old.swap_remove(&own(&row)) {
             None => {
                 delta.example('+', &row, key);
                 delta.added += 1;
@@ -61,27 +67,4 @@ pub(super) fn delta(
     old.values().for_each(|row| delta.example('-', row, key));
     delta.removed = old.len() as u64;
     Ok(delta)
-}
-
-/// The rows of `table` in chunks that `other` has not, by their keys and in their order.
-fn own_rows(
-    store: &Store,
-    table: &Artifact,
-    other: &Artifact,
-    key: &[String],
-) -> Result<IndexMap<RowKey, Row>, StoreError> {
-    let shared: HashSet<&str> = other.chunks.iter().map(|chunk| chunk.digest()).collect();
-    let mut rows = IndexMap::new();
-    for (at, chunk) in table.chunks.iter().enumerate() {
-        if shared.contains(chunk.digest()) {
-            continue;
-        }
-        for row in store.rows_of(table, at..at + 1) {
-            let row = row?;
-            // A row that lacks a field of the key is told apart by all of it.
-            let own = key_of(&row, key).unwrap_or_else(|_| RowKey(show_key(&row, key)));
-            rows.insert(own, row);
-        }
-    }
-    Ok(rows)
 }

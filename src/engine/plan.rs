@@ -9,7 +9,6 @@ use super::decide::{Before, Choices, Decision, as_it_was, decide, now, open};
 use super::history::RunRecord;
 use super::look::{Look, LookError};
 use super::rows::{asked, memo_key};
-use super::spans::Earlier;
 use crate::clients::{Again, CallError, Request, Usage};
 use crate::pipeline::{InputRef, Stage};
 use crate::stages::{RowWork, Work};
@@ -109,8 +108,7 @@ pub fn plan(
 fn history(store: &Store) -> Result<HashMap<String, f64>, StoreError> {
     let mut found = HashMap::new();
     for run in store.runs(50)? {
-        let record: Option<RunRecord> =
-            run.record.and_then(|record| serde_json::from_str(&record).ok());
+        let record = run.record.and_then(|record| RunRecord::read(&record));
         for stage in record.into_iter().flat_map(|record| record.stages) {
             if stage.calls > 0 && stage.tokens_out > 0 {
                 found.entry(stage.name).or_insert(stage.tokens_out as f64 / stage.calls as f64);
@@ -239,16 +237,7 @@ impl Planner<'_> {
         to_make: &mut HashSet<CallKey>,
     ) -> Result<(), LookError> {
         let mode = decision.mode;
-        let earlier = match &decision.last {
-            Some(last)
-                if mode.takes_known()
-                    && last.definition == decision.definition.hex()
-                    && last.revision == self.before.revision =>
-            {
-                Earlier::open(last, &self.look.store)?
-            }
-            _ => None,
-        };
+        let earlier = decision.earlier(&self.look.store)?;
         let mut left = mode.limit.filter(|_| !work.stage.is_list()).unwrap_or(u64::MAX);
         let (mut known, mut to_run, mut cached) = (0, 0, 0);
         let mut retried = false;

@@ -21,7 +21,7 @@ use super::history::RunRecord;
 use super::outputs::{Placed, place, place_failed};
 use super::rows::{Driver, Flying, RowWatch, RowsDone};
 use super::secrets::missing_secrets;
-use super::spans::{self, Earlier};
+use super::spans;
 use crate::clients::{Again, CallError, Limits, Stop, Tally, Transport, Wait, credentials_in};
 use crate::pipeline::{InputRef, Pipeline, Stage};
 use crate::stages::{Input, RowError, RowWork, Sink, StageError, Work, World};
@@ -649,7 +649,7 @@ impl Run {
                     }
                 };
                 let earlier = match unique {
-                    true => self.earlier(&decision)?,
+                    true => decision.earlier(&self.store)?,
                     false => None,
                 };
                 let done = driver.gather(&input.artifact, sink, earlier, flying).await?;
@@ -762,21 +762,6 @@ impl Run {
         !work.stage.is_list()
             && own.iter().all(|field| work.shape.key.contains(field))
             && theirs.iter().all(|field| own.contains(field))
-    }
-
-    /// The table that the stage had before under the same definition, standing on the same answers.
-    fn earlier(&self, decision: &Decision) -> Result<Option<Earlier>, StoreError> {
-        match &decision.last {
-            Some(last)
-                if decision.mode.takes_known()
-                    && decision.mode.limit.is_none()
-                    && last.definition == decision.definition.hex()
-                    && last.revision == self.before.revision =>
-            {
-                Earlier::open(last, &self.store)
-            }
-            _ => Ok(None),
-        }
     }
 
     /// Tables that cannot be read whole stand for nothing from now on: they are made again. A part may

@@ -55,8 +55,7 @@ pub fn status(look: &Look<'_>) -> Result<Status, LookError> {
     for run in look.store.runs(u64::from(u32::MAX))? {
         let id = run.id;
         began.insert(id, run.at);
-        let record: Option<RunRecord> =
-            run.record.and_then(|record| serde_json::from_str(&record).ok());
+        let record = run.record.and_then(|record| RunRecord::read(&record));
         let Some(record) = record else {
             cut_off += 1;
             calls += look.store.answered_in(id)?;

@@ -4,7 +4,7 @@
 //! An artifact is a list (JSON) of its columns and chunks; a chunk is JSON lines under zstd. A row
 //! ends a chunk when its hash says so, within bounds, so equal stretches of rows give equal chunks.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::fs;
 use std::io;
 use std::ops::Range;
@@ -220,6 +220,14 @@ impl Store {
     /// The rows of some of its chunks.
     pub fn rows_of(&self, artifact: &Artifact, chunks: Range<usize>) -> ArtifactReader {
         let chunks = artifact.chunks[chunks].iter().cloned().collect();
+        ArtifactReader { store: self.clone(), chunks, rows: VecDeque::new() }
+    }
+
+    /// The rows of `table` in chunks that `other` has not: where the two differ, and around that.
+    pub fn rows_apart(&self, table: &Artifact, other: &Artifact) -> ArtifactReader {
+        let shared: HashSet<&str> = other.chunks.iter().map(Chunk::digest).collect();
+        let own = table.chunks.iter().filter(|chunk| !shared.contains(chunk.digest()));
+        let chunks = own.cloned().collect();
         ArtifactReader { store: self.clone(), chunks, rows: VecDeque::new() }
     }
 

@@ -1,6 +1,5 @@
 //! Starts the simulator and speaks plain HTTP/1.1 to it.
-// Each test file is a program of its own and uses a part of this.
-#![allow(dead_code)]
+#![allow(dead_code, reason = "each test file is a program of its own and uses a part of this")]
 
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read, Write};
