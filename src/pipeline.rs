@@ -12,7 +12,7 @@ use crate::manifest::{
     Manifest, Problem, Problems, ProfileChoice, Project, StageDecl, did_you_mean, nearest,
 };
 use crate::stages::{self, Columns, Compile, Compiled, InputInfo, Kind};
-use crate::store::{FileState, Store, input_note};
+use crate::store::{FileState, Store, Stretches, input_note};
 use crate::table::{Format, ReadError, Row, all_fields, read_rows};
 
 /// Where a pipeline is, and under which profile.
@@ -357,14 +357,13 @@ fn kind_of(
 
 fn table_info(manifest: &Manifest<'_>, index: usize) -> InputInfo {
     let (name, table) = manifest.tables.get_index(index).expect("found by its place before");
-    info(name, &table.rows)
+    info(name, all_fields(&table.rows))
 }
 
 /// Rows that stand in a text are told apart by all of their fields. Where there is none, it is not
 /// known which it would have.
-fn info(name: &str, rows: &[Row]) -> InputInfo {
-    let key = all_fields(rows);
-    let columns = if rows.is_empty() { Columns::Unknown } else { Columns::Known(key.clone()) };
+fn info(name: &str, key: Vec<String>) -> InputInfo {
+    let columns = if key.is_empty() { Columns::Unknown } else { Columns::Known(key.clone()) };
     InputInfo { name: name.to_owned(), columns, key }
 }
 
@@ -379,11 +378,8 @@ fn file_info(
     let Ok(full) = manifest.project.resolve(path) else {
         return unknown;
     };
-    if let Some(key) = columns_read_before(manifest, path, &full) {
-        return InputInfo { name: path.into(), columns: Columns::Known(key.clone()), key };
-    }
-    let error = match read_rows(&full) {
-        Ok(rows) => return info(path, &rows),
+    let error = match columns_of(manifest, path, &full) {
+        Ok(fields) => return info(path, fields),
         Err(error) => error,
     };
     let problem = match (&error, manifest.project.read(path)) {
@@ -402,15 +398,23 @@ fn file_info(
     unknown
 }
 
-/// The columns of a file that a run has read and nobody has touched since: it is not read again only
-/// to know them.
-fn columns_read_before(manifest: &Manifest<'_>, path: &str, full: &Path) -> Option<Vec<String>> {
-    let state = FileState::of(full).ok()?;
-    let store = Store::open_to_read(&manifest.project.root.join("cache")).ok()??;
-    let digest = store.notes().ok()?.noted(&input_note(path), state)?;
-    let table = store.artifact(digest).ok()??;
-    let names: Vec<String> = table.columns.into_iter().map(|column| column.name).collect();
-    (!names.is_empty()).then_some(names)
+/// The columns of a file. One that a run has read and nobody has touched since is not read again only
+/// to know them, and of one that was touched only what is new.
+fn columns_of(manifest: &Manifest<'_>, path: &str, full: &Path) -> Result<Vec<String>, ReadError> {
+    let state = FileState::of(full)?;
+    let store = Store::open_to_read(&manifest.project.root.join("cache")).ok().flatten();
+    let noted = store.and_then(|store| Some((store.notes().ok()?, store)));
+    let before = noted.as_ref().and_then(|(notes, store)| {
+        store.artifact(notes.noted(&input_note(path), state)?).ok().flatten()
+    });
+    if let Some(table) = before {
+        return Ok(table.columns.into_iter().map(|column| column.name).collect());
+    }
+    if Format::of(full) != Some(Format::Jsonl) {
+        return Ok(all_fields(&read_rows(full)?));
+    }
+    let known = noted.and_then(|(notes, store)| store.stretches(&notes, path).ok().flatten());
+    Stretches::fields(known.as_ref(), full)
 }
 
 /// Each stage's outputs, with the profile's folder in place of `data/`.

@@ -11,9 +11,10 @@ use crate::clients::Again;
 use crate::pipeline::{InputRef, Pipeline, Stage};
 use crate::stages::{StageError, Work};
 use crate::store::{
-    Artifact, FileState, Notes, StageRecord, Store, StoreError, StoredTable, input_note,
+    Artifact, FileState, KeepError, Notes, StageRecord, Store, StoreError, StoredTable, input_note,
+    stretches_note,
 };
-use crate::table::{Digest, Row, all_fields, read_rows};
+use crate::table::{Digest, Format, ReadError, Row, all_fields, read_rows};
 
 /// Which recorded answers a run asks for again.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -290,6 +291,9 @@ pub(super) fn settled(
     Ok(known)
 }
 
+/// What is to be noted of a file.
+pub(super) type FileNote = (String, FileState, Digest);
+
 /// A file that people wrote, as a table; read again only where the file has been touched. What is to
 /// be noted of it comes with it.
 pub(super) fn file(
@@ -297,16 +301,26 @@ pub(super) fn file(
     store: &Store,
     before: &Before,
     path: &str,
-) -> Result<(Digest, Option<(String, FileState)>), StageError> {
+) -> Result<(Digest, Vec<FileNote>), StageError> {
     let full = pipeline.project.root.join(path);
     let state = FileState::of(&full)?;
     let note = input_note(path);
     if let Some(digest) = before.files.noted(&note, state).filter(|it| store.has_object(*it)) {
-        return Ok((digest, None));
+        return Ok((digest, Vec::new()));
     }
-    let rows = read_rows(&full)
-        .map_err(|error| StageError::Failed(format!("the input `{path}` {error}")))?;
-    Ok((keep_rows(store, &rows)?.digest(), Some((note, state))))
+    let wrong = |error: ReadError| StageError::Failed(format!("the input `{path}` {error}"));
+    if Format::of(&full) != Some(Format::Jsonl) {
+        let digest = keep_rows(store, &read_rows(&full).map_err(wrong)?)?.digest();
+        return Ok((digest, vec![(note, state, digest)]));
+    }
+    let known = store.stretches(&before.files, path)?;
+    let kept = store.keep_lines(&full, known.as_ref());
+    let (table, lines) = kept.map_err(|error| match error {
+        KeepError::Read(error) => wrong(error),
+        KeepError::Store(error) => error.into(),
+    })?;
+    let digest = table.digest();
+    Ok((digest, vec![(note, state, digest), (stretches_note(path), state, lines)]))
 }
 
 /// Rows that people wrote, as an artifact. A field that only some of them have is null in the rest.

@@ -710,12 +710,13 @@ impl Table<'_> {
                         Some(made) => made,
                         None => self.remembered(memo)?,
                     };
-                    let before = self.done.sink.rows();
+                    let (before, repeated) = (self.done.sink.rows(), self.done.sink.repeated());
                     self.push(&made)?;
                     let span = &mut self.done.spans[chunk];
                     span.rows += self.done.sink.rows() - before;
                     span.known += 1;
-                    span.whole &= !by_asker;
+                    // What was there already may not be, the next time.
+                    span.whole &= !by_asker && self.done.sink.repeated() == repeated;
                     self.done.by_asker |= by_asker;
                     match new {
                         true => self.done.rows_run += 1,

@@ -335,8 +335,8 @@ impl Run {
     }
 
     async fn file(&self, path: &str) -> Result<Digest, StageError> {
-        let (digest, note) = file(&self.pipeline, &self.store, &self.before, path)?;
-        if let Some((note, state)) = note {
+        let (digest, notes) = file(&self.pipeline, &self.store, &self.before, path)?;
+        for (note, state, digest) in notes {
             self.store.note(&note, state, digest).await?;
         }
         Ok(digest)
@@ -635,11 +635,13 @@ impl Run {
         let run = self.transport.run();
         match (&stage.compiled.work, &inputs[..]) {
             (Work::Rows(work), [input]) => {
-                let unique = self.keeps_keys(stage);
-                let sink = match unique {
+                let scratch = &desk.world.scratch;
+                let sink = match self.keeps_keys(stage) {
                     true => Sink::unique(writer, key),
-                    false => Sink::new(writer, key, &desk.world.scratch),
+                    false if work.stage.is_list() => Sink::new(writer, key, scratch),
+                    false => Sink::new(writer, key, scratch).keeping_keys(),
                 };
+                let by_parts = !work.stage.is_list();
                 let mut own;
                 let (driver, flying) = match driven {
                     Some(driven) => driven,
@@ -648,7 +650,7 @@ impl Run {
                         (&own.0, &mut own.1)
                     }
                 };
-                let earlier = match unique {
+                let earlier = match by_parts {
                     true => decision.earlier(&self.store)?,
                     false => None,
                 };
@@ -658,6 +660,10 @@ impl Run {
                 let failed = match failed.count() {
                     0 => None,
                     _ => Some(failed.finish()?),
+                };
+                let spans = match by_parts && decision.mode.limit.is_none() {
+                    true => Some(spans::keep(&spans, sink.keys(), &self.store)?.hex()),
+                    false => None,
                 };
                 let artifact = sink.finish()?;
                 let again = decision.mode.again != Again::No;
@@ -688,10 +694,6 @@ impl Run {
                     true => StageState::Incomplete,
                     false if rows_run == 0 && same && !decision.mode.force => StageState::UpToDate,
                     false => StageState::Ran,
-                };
-                let spans = match unique && decision.mode.limit.is_none() {
-                    true => Some(spans::keep(&spans, &self.store)?.hex()),
-                    false => None,
                 };
                 // Rows from the memo may stand on answers that are as old as the last time.
                 let before = match (rows_memo > 0 && !again, &decision.last) {

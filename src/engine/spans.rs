@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use crate::stages::{Sink, StageError};
+use crate::stages::{Half, Sink, StageError};
 use crate::store::{Artifact, StageRecord, Store, StoreError};
 use crate::table::{Digest, Row};
 
@@ -25,19 +25,36 @@ impl Default for Span {
     }
 }
 
-/// Keeps spans as an object.
-pub(super) fn keep(spans: &[Span], store: &Store) -> Result<Digest, StoreError> {
+/// Keeps spans, and the keys of the rows where those are needed, as an object: a line of JSON, then
+/// sixteen bytes a key.
+pub(super) fn keep(
+    spans: &[Span],
+    keys: Option<&[Half]>,
+    store: &Store,
+) -> Result<Digest, StoreError> {
     let plain: Vec<(u64, u64, u8)> =
         spans.iter().map(|span| (span.known, span.rows, span.whole.into())).collect();
-    let bytes = serde_json::to_vec(&plain).expect("numbers always serialize");
+    let mut bytes = serde_json::to_vec(&plain).expect("numbers always serialize");
+    bytes.push(b'\n');
+    bytes.extend(keys.unwrap_or_default().as_flattened());
     let digest = Digest::of(&bytes);
     store.put_object(digest, &bytes)?;
     Ok(digest)
 }
 
+type Plain = Vec<(u64, u64, u8)>;
+
+fn read(bytes: &[u8]) -> Option<(Plain, Vec<Half>)> {
+    let end = bytes.iter().position(|byte| *byte == b'\n')?;
+    let (keys, rest) = bytes[end + 1..].as_chunks();
+    Some((serde_json::from_slice(&bytes[..end]).ok()?, keys.to_vec())).filter(|_| rest.is_empty())
+}
+
 /// A table that the stage made before, under the same definition.
 pub(super) struct Earlier {
     table: Artifact,
+    /// The keys of its rows; none where they are told apart by the input's.
+    keys: Vec<Half>,
     /// By the digest of a chunk of the input: how many rows it had, and the rows that they made.
     spans: HashMap<String, (u64, Range<u64>)>,
     /// For each chunk of the table, the first row after it.
@@ -61,9 +78,7 @@ impl Earlier {
         else {
             return Ok(None);
         };
-        let Ok(plain) = serde_json::from_slice::<Vec<(u64, u64, u8)>>(&spans) else {
-            return Ok(None);
-        };
+        let Some((plain, keys)) = read(&spans) else { return Ok(None) };
         let mut spans = HashMap::new();
         let mut start = 0;
         for (chunk, (known, rows, whole)) in input.chunks.iter().zip(plain) {
@@ -73,7 +88,7 @@ impl Earlier {
             }
             start = end;
         }
-        if start != table.rows {
+        if start != table.rows || !(keys.is_empty() || keys.len() as u64 == table.rows) {
             return Ok(None);
         }
         let ends = table.chunks.iter().scan(0, |end, chunk| {
@@ -81,7 +96,7 @@ impl Earlier {
             Some(*end)
         });
         let ends = ends.collect();
-        Ok(Some(Earlier { table, spans, ends, read: None }))
+        Ok(Some(Earlier { table, keys, spans, ends, read: None }))
     }
 
     /// How many rows of the input a chunk had that have a result, and the rows that they made.
@@ -102,7 +117,8 @@ impl Earlier {
             let start = chunk.checked_sub(1).map_or(0, |before| self.ends[before]);
             let end = self.ends[chunk].min(rows.end);
             let whole = at == start && end == self.ends[chunk];
-            if !(whole && sink.take_over(&self.table, chunk)) {
+            let keys = self.keys.get(start as usize..end as usize);
+            if !(whole && sink.take_over(&self.table, chunk, keys)?) {
                 if self.read.as_ref().is_none_or(|(read, _)| *read != chunk) {
                     let rows = store.rows_of(&self.table, chunk..chunk + 1);
                     self.read = Some((chunk, rows.collect::<Result<_, _>>()?));

@@ -597,12 +597,12 @@ impl List<'_> {
             RowError::Row(format!("`pick` makes a row without the key field `{field}`"))
         })?;
         let text = serde_json::to_vec(&row).expect("rows always serialize");
-        match self.seen.see(key.0.as_bytes(), self.writer.rows(), half(&text))? {
+        match self.seen.see(half(key.0.as_bytes()), (self.writer.rows(), Some(half(&text))))? {
             None => {
                 (self.offer)(&row);
                 self.writer.push(&row).map_err(StageError::from)?;
             }
-            Some((_, before)) if before == half(&text) => {}
+            Some((_, before)) if before == Some(half(&text)) => {}
             Some((place, _)) => {
                 self.moved.insert(place, row);
             }

@@ -13,6 +13,7 @@ mod sink;
 mod sql;
 
 pub use compile::{Columns, Compile, InputInfo, RowShape};
+pub use seen::Half;
 pub use sink::Sink;
 
 use std::collections::BTreeSet;

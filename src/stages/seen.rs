@@ -14,15 +14,18 @@ use crate::table::Digest;
 const MOST: usize = if cfg!(test) { 1_000 } else { 100_000 };
 
 /// Half a digest: enough to tell rows apart, small enough for millions.
-pub(super) type Half = [u8; 16];
+pub type Half = [u8; 16];
 
 pub(super) fn half(bytes: &[u8]) -> Half {
     Digest::of(bytes).0[..16].try_into().expect("sixteen bytes of thirty-two")
 }
 
-/// Where each key was first seen, and what its row was.
+/// Where a key was first seen, and what its row was where that is known.
+pub(super) type Place = (u64, Option<Half>);
+
+/// Where each key was first seen.
 pub(super) struct Seen {
-    memory: HashMap<Half, (u64, Half)>,
+    memory: HashMap<Half, Place>,
     disk: Option<Connection>,
     path: PathBuf,
 }
@@ -36,34 +39,27 @@ impl Seen {
         Seen { memory: HashMap::new(), disk: None, path }
     }
 
-    /// The place and the row that `key` was first seen with; noted now where it is new.
-    pub fn see(
-        &mut self,
-        key: &[u8],
-        place: u64,
-        row: Half,
-    ) -> Result<Option<(u64, Half)>, StageError> {
-        let key = half(key);
-        if let Some(found) = self.memory.get(&key) {
-            return Ok(Some(*found));
-        }
-        if let Some(disk) = &self.disk {
-            let found = disk
-                .prepare_cached("SELECT place, row FROM seen WHERE key = ?1")
-                .and_then(|mut statement| {
-                    let read = |found: &rusqlite::Row<'_>| Ok((found.get(0)?, found.get(1)?));
-                    statement.query_row([&key[..]], read).optional()
-                })
-                .map_err(failed)?;
-            if found.is_some() {
-                return Ok(found);
-            }
+    /// Where `key` was first seen; noted now where it is new.
+    pub fn see(&mut self, key: Half, here: Place) -> Result<Option<Place>, StageError> {
+        if let Some(found) = self.find(key)? {
+            return Ok(Some(found));
         }
         if self.memory.len() >= MOST {
             self.spill().map_err(failed)?;
         }
-        self.memory.insert(key, (place, row));
+        self.memory.insert(key, here);
         Ok(None)
+    }
+
+    pub fn find(&self, key: Half) -> Result<Option<Place>, StageError> {
+        let found = self.memory.get(&key).copied();
+        let (None, Some(disk)) = (found, &self.disk) else { return Ok(found) };
+        disk.prepare_cached("SELECT place, row FROM seen WHERE key = ?1")
+            .and_then(|mut statement| {
+                let read = |found: &rusqlite::Row<'_>| Ok((found.get(0)?, found.get(1)?));
+                statement.query_row([&key[..]], read).optional()
+            })
+            .map_err(failed)
     }
 
     fn spill(&mut self) -> rusqlite::Result<()> {
@@ -86,7 +82,7 @@ impl Seen {
         {
             let mut insert = transaction.prepare_cached("INSERT INTO seen VALUES (?1, ?2, ?3)")?;
             for (key, (place, row)) in noted {
-                insert.execute(params![&key[..], place, &row[..]])?;
+                insert.execute(params![&key[..], place, row])?;
             }
         }
         transaction.commit()
@@ -107,11 +103,12 @@ mod tests {
         let mut seen = Seen::new(folder.path());
         let many = 2 * MOST as u64 + 10;
         for place in 0..many {
-            assert_eq!(seen.see(&place.to_le_bytes(), place, half(b"row")).unwrap(), None);
+            let key = half(&place.to_le_bytes());
+            assert_eq!(seen.see(key, (place, Some(half(b"row")))).unwrap(), None);
         }
         for place in (0..many).step_by(97) {
-            let found = seen.see(&place.to_le_bytes(), 0, half(b"other")).unwrap();
-            assert_eq!(found, Some((place, half(b"row"))));
+            let found = seen.see(half(&place.to_le_bytes()), (0, None)).unwrap();
+            assert_eq!(found, Some((place, Some(half(b"row")))));
         }
     }
 }

@@ -89,6 +89,11 @@ pub struct ArtifactWriter {
 
 impl ArtifactWriter {
     pub fn push(&mut self, row: &Row) -> Result<(), StoreError> {
+        self.push_line(row, &serde_json::to_vec(row).map_err(io::Error::from)?)
+    }
+
+    /// Adds a row that has been written as compact JSON already.
+    pub fn push_line(&mut self, row: &Row, line: &[u8]) -> Result<(), StoreError> {
         for (name, value) in row {
             let place = match self.columns.get_index_of(name) {
                 Some(place) => place,
@@ -98,7 +103,7 @@ impl ArtifactWriter {
             self.here.entry(place).or_default().see(value);
         }
         let start = self.buffer.len();
-        serde_json::to_writer(&mut self.buffer, row).map_err(io::Error::from)?;
+        self.buffer.extend_from_slice(line);
         self.buffer.push(b'\n');
         self.buffered += 1;
         self.rows += 1;
@@ -142,12 +147,23 @@ impl ArtifactWriter {
         self.rows
     }
 
-    /// The first row so far that is `wanted`. Reads all that was written: for errors.
-    pub fn find(&self, wanted: impl Fn(&Row) -> bool) -> Option<Row> {
-        let stored =
-            self.chunks.iter().filter_map(|chunk| rows_of(&self.store.lines_of(chunk).ok()?).ok());
-        let waiting = rows_of(&self.buffer).ok();
-        stored.chain(waiting).flatten().find(|row| wanted(row))
+    /// How many chunks were cut so far.
+    pub fn chunks(&self) -> usize {
+        self.chunks.len()
+    }
+
+    /// A row of those so far.
+    pub fn row(&self, place: u64) -> Result<Option<Row>, StoreError> {
+        let mut start = 0;
+        for chunk in &self.chunks {
+            if place < start + chunk.rows {
+                let mut rows = rows_of(&self.store.lines_of(chunk)?)?;
+                return Ok(usize::try_from(place - start).ok().and_then(|at| rows.remove(at)));
+            }
+            start += chunk.rows;
+        }
+        let mut rows = rows_of(&self.buffer)?;
+        Ok(usize::try_from(place - start).ok().and_then(|at| rows.remove(at)))
     }
 
     fn cut(&mut self) -> Result<(), StoreError> {

@@ -60,28 +60,33 @@ pub fn read_rows(path: &Path) -> Result<Vec<Row>, ReadError> {
     }
 }
 
-fn read_jsonl(file: impl BufRead) -> Result<Vec<Row>, ReadError> {
+fn read_jsonl(mut file: impl BufRead) -> Result<Vec<Row>, ReadError> {
     let mut rows = Vec::new();
-    for (index, line) in file.lines().enumerate() {
-        let number = index as u64 + 1;
-        let line = line.map_err(|error| match error.kind() {
-            io::ErrorKind::InvalidData => ReadError::at(number, NOT_TEXT),
-            _ => ReadError::Io(error),
-        })?;
-        let line = line.trim_start_matches('\u{feff}').trim();
-        if line.is_empty() {
-            continue;
-        }
-        match serde_json::from_str(line) {
-            Ok(Value::Object(row)) => rows.push(row),
-            Ok(other) => {
-                let what = format!("expected an object, found {}", type_name(&other));
-                return Err(ReadError::at(number, what));
-            }
-            Err(error) => return Err(ReadError::at(number, error.to_string())),
-        }
+    let mut line = Vec::new();
+    let mut number = 0;
+    while file.read_until(b'\n', &mut line)? > 0 {
+        number += 1;
+        rows.extend(read_line(&line, number)?);
+        line.clear();
     }
     Ok(rows)
+}
+
+/// The row that stands in a line of a `.jsonl` file; `None` where it is empty.
+pub fn read_line(line: &[u8], number: u64) -> Result<Option<Row>, ReadError> {
+    let text = std::str::from_utf8(line).map_err(|_| ReadError::at(number, NOT_TEXT))?;
+    let text = text.trim_start_matches('\u{feff}').trim();
+    if text.is_empty() {
+        return Ok(None);
+    }
+    match serde_json::from_str(text) {
+        Ok(Value::Object(row)) => Ok(Some(row)),
+        Ok(other) => {
+            let what = format!("expected an object, found {}", type_name(&other));
+            Err(ReadError::at(number, what))
+        }
+        Err(error) => Err(ReadError::at(number, error.to_string())),
+    }
 }
 
 fn read_csv(file: impl Read) -> Result<Vec<Row>, ReadError> {
