@@ -1,10 +1,12 @@
 //! The call cache: answers by the hash of their request.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, params};
 use serde::{Deserialize, Serialize};
+use zstd::bulk::Compressor;
 
 use super::database::readable;
 use super::{Store, StoreError};
@@ -270,5 +272,18 @@ pub(super) fn unpack(
 }
 
 pub(super) fn compress(bytes: &[u8]) -> Result<Vec<u8>, StoreError> {
-    Ok(zstd::encode_all(bytes, 3)?)
+    // Setting one up costs more than to compress a row.
+    thread_local! {
+        static COMPRESSOR: RefCell<Option<Compressor<'static>>> = const { RefCell::new(None) };
+    }
+    COMPRESSOR.with_borrow_mut(|kept| {
+        let compressor = match kept {
+            Some(compressor) => compressor,
+            none => none.insert(Compressor::new(LEVEL)?),
+        };
+        Ok(compressor.compress(bytes)?)
+    })
 }
+
+/// How hard zstd tries.
+const LEVEL: i32 = 1;
