@@ -22,7 +22,7 @@ enum Edit {
     Move(usize, usize),
     /// A field that the others do not have.
     Field(usize, bool),
-    Blank(usize),
+    Blank(usize, usize),
     /// The rows are written otherwise, and mean the same.
     Spaced(usize),
 }
@@ -38,7 +38,7 @@ fn edit() -> impl Strategy<Value = Edit> {
         1 => (at(), at()).prop_map(|(from, to)| Conflict(from, to)),
         2 => (at(), at()).prop_map(|(from, to)| Move(from, to)),
         3 => (at(), any::<bool>()).prop_map(|(at, first)| Field(at, first)),
-        1 => at().prop_map(Blank),
+        1 => (at(), 1..50usize).prop_map(|(at, lines)| Blank(at, lines)),
         1 => at().prop_map(Spaced),
     ]
 }
@@ -67,7 +67,7 @@ fn apply(edit: &Edit, lines: &mut Vec<String>, at: usize) {
         Edit::Field(row, false) => {
             lines[row] = line(30_000 + row, "more", ",\"more\":{\"a\":null}");
         }
-        Edit::Blank(row) => lines.insert(row, "  ".into()),
+        Edit::Blank(row, many) => drop(lines.splice(row..row, vec!["  ".to_owned(); many])),
         Edit::Spaced(row) => lines[row] = lines[row].replace("\":", "\" : "),
     }
 }
@@ -134,8 +134,6 @@ fn a_file_read_by_parts_equals_the_file_read_whole() {
         .unwrap_or_else(|error| panic!("{error}"));
 }
 
-/// Nothing but the stretch around a changed line is taken apart: a line elsewhere that stood wrongly
-/// all along would be found out otherwise, so its place is still told rightly.
 #[test]
 fn a_fault_in_a_line_names_that_line_after_stretches_that_were_passed_over() {
     let space = TestSpace::new();
@@ -149,16 +147,57 @@ fn a_fault_in_a_line_names_that_line_after_stretches_that_were_passed_over() {
     assert!(ran.stderr.contains("rows.jsonl:451:"), "{}", ran.stderr);
 }
 
+/// A last line without an end may be the beginning of a longer one.
 #[test]
-fn one_changed_line_runs_one_row() {
+fn a_line_that_is_glued_to_the_last_one_is_a_fault_in_its_place() {
+    let space = TestSpace::new();
+    space.write("pipeline.toml", MANIFEST);
+    // So long that it ends a chunk by itself.
+    let last = format!(r#"{{"id":3,"text":"{}"}}"#, "x".repeat(1 << 20));
+    let text = format!("{}\n{}\n{last}", line(1, "a", ""), line(2, "b", ""));
+    space.write("rows.jsonl", &text);
+    space.run(&[]).expect(0);
+    space.write("rows.jsonl", format!("{text}{}", line(4, "c", "")));
+    let ran = space.run(&[]).expect(2);
+    assert!(ran.stderr.contains("rows.jsonl:3:"), "{}", ran.stderr);
+    space.write("rows.jsonl", format!("{text}\n{}\n{{\"id\":5", line(4, "c", "")));
+    let ran = space.run(&[]).expect(2);
+    assert!(ran.stderr.contains("rows.jsonl:5:"), "{}", ran.stderr);
+}
+
+/// What the stage's record tells of the parts of its table adds up, edit after edit: else nothing
+/// could be taken over the next time.
+#[test]
+fn edit_after_edit_takes_over_what_stands_still() {
     let space = TestSpace::new();
     space.write("pipeline.toml", MANIFEST);
     let mut lines: Vec<String> = (0..ROWS).map(|id| line(id, "some words", "")).collect();
     space.write("rows.jsonl", lines.join("\n"));
     space.run(&[]).expect(0);
-    apply(&Edit::Change(250), &mut lines, 0);
-    space.write("rows.jsonl", lines.join("\n"));
-    let ran = space.run(&[]).expect(0);
-    assert_eq!(ran.stage("same")["rows_run"], 1);
-    assert_eq!(ran.stage("same")["rows_memo"], ROWS - 1);
+    for at in [250, 120, 400] {
+        apply(&Edit::Change(at), &mut lines, at);
+        space.write("rows.jsonl", lines.join("\n"));
+        let ran = space.run(&[]).expect(0);
+        assert_eq!(ran.stage("same")["rows_run"], 1);
+        assert_eq!(ran.stage("same")["rows_memo"], ROWS - 1);
+        let (spans, rows) = spans(&space);
+        assert_eq!(spans.iter().map(|(_, rows, _)| rows).sum::<u64>(), rows);
+        assert!(spans.len() > 3, "several chunks");
+    }
+}
+
+/// How the table of `same` came from its input, and how many rows it has.
+fn spans(space: &TestSpace) -> (Vec<(u64, u64, u8)>, u64) {
+    let cache = space.path().join("cache");
+    let store = rusqlite::Connection::open(cache.join("flow.db")).expect("the store");
+    let record: String = store
+        .query_row("SELECT record FROM stages WHERE name = 'same'", [], |row| row.get(0))
+        .expect("its record");
+    let record: serde_json::Value = serde_json::from_str(&record).expect("JSON");
+    let (spans, rows) = (record["spans"].as_str().expect("spans"), &record["rows"]);
+    let rows = rows.as_u64().expect("rows");
+    let object = std::fs::read(cache.join("objects").join(&spans[..2]).join(&spans[2..]));
+    let object = object.expect("the spans");
+    let line = object.split(|byte| *byte == b'\n').next().expect("a line");
+    (serde_json::from_slice(line).expect("the spans"), rows)
 }

@@ -54,6 +54,7 @@ repo = "acme/engine-2"
 kind = "github"
 inputs = ["engines"]
 list = "/repos/{{ repo }}/issues?state=all&sort=created&direction=asc&per_page=100"
+check_total = false
 pick = "{id: .node_id, number, title, body, is_pr: has(\"pull_request\")}"
 key = ["id"]
 keep = ["engine"]

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
@@ -50,10 +50,7 @@ impl Progress {
                 tracing::info!(stage, key = clean(&key), reason = clean(&reason), "row failed");
                 self.step(&stage);
             }
-            Event::Waiting { server, why, wait } => {
-                let seconds = wait.as_secs_f64().ceil();
-                self.line(&format!("{server}: waiting {seconds} s ({})", clean(&why)));
-            }
+            Event::Waiting { server, why, wait } => self.wait(&server, &clean(&why), wait),
             Event::Note { stage, text } => self.line(&format!("{stage}: {}", clean(&text))),
             Event::StageEnded(summary) => {
                 let StageSummary { name, state, rows, calls, .. } = &summary;
@@ -115,6 +112,33 @@ impl Progress {
             bar.enable_steady_tick(Duration::from_millis(200));
         }
         self.stages().insert(stage, bar);
+    }
+
+    /// Tells how long a pause takes and when it is over, and counts it down.
+    fn wait(&self, server: &str, why: &str, wait: Duration) {
+        let seconds = wait.as_secs_f64().ceil();
+        let over = jiff::Timestamp::now() + jiff::SignedDuration::from_secs_f64(seconds);
+        let over = over.strftime("%H:%M:%S UTC");
+        self.line(&format!("{server}: waiting {seconds} s, until {over} ({why})"));
+        let end = Instant::now() + wait;
+        let left = move |_: &ProgressState, out: &mut dyn std::fmt::Write| {
+            let left = end.saturating_duration_since(Instant::now()).as_secs_f64().ceil();
+            let _ = write!(out, "{left} s");
+        };
+        if let (true, false, Ok(runtime)) =
+            (self.terminal, self.quiet, tokio::runtime::Handle::try_current())
+        {
+            let style = ProgressStyle::with_template("  {prefix:<24} goes on in {left}")
+                .expect("the template is well formed")
+                .with_key("left", left);
+            let bar = ProgressBar::new_spinner().with_style(style).with_prefix(server.to_owned());
+            let bar = self.shown.bars.add(bar);
+            bar.enable_steady_tick(Duration::from_millis(200));
+            runtime.spawn(async move {
+                tokio::time::sleep(wait).await;
+                bar.finish_and_clear();
+            });
+        }
     }
 
     fn step(&self, stage: &str) {

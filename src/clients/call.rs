@@ -15,6 +15,10 @@ use crate::table::Hasher;
 /// Raised when the same request would get another key.
 const KEY_VERSION: &str = "call 1";
 
+/// Notes, under a name of ours, at which address an answer was given where that is not the one that
+/// was asked.
+pub(super) const MOVED: &str = "flow-moved-to";
+
 /// Fields of a model request's body that cannot change the answer. Everything else counts.
 const DENIED: [&str; 9] = [
     "stream",
@@ -67,6 +71,8 @@ pub struct Request {
     pub auth: Option<String>,
     /// With server and key, what limits are shared by: a model's name; empty for GitHub.
     pub pool: String,
+    /// It can be asked in smaller parts: where the server takes too long, it is not tried for long.
+    pub gives_way: bool,
     pub timeout: Duration,
     pub attempts: u32,
     pub pace: Pace,
@@ -129,10 +135,16 @@ impl Answer {
         (200..300).contains(&self.status)
     }
 
+    /// The address where it was given, where that is not the one that was asked.
+    pub fn moved_to(&self) -> Option<&str> {
+        self.headers.get(MOVED).map(String::as_str)
+    }
+
     pub fn json(&self) -> Result<Value, CallError> {
         serde_json::from_slice(&self.body).map_err(|error| CallError::Transient {
             attempts: 1,
             last: format!("the answer is no JSON: {error}"),
+            slow: false,
         })
     }
 }
@@ -145,13 +157,30 @@ pub enum CallError {
     Offline { shown: String, key: String },
     /// It failed in passing, as often as may be tried; a later run asks again.
     #[error("no answer after {attempts} attempts: {last}")]
-    Transient { attempts: u32, last: String },
+    Transient {
+        attempts: u32,
+        last: String,
+        /// The server took too long over it: less may do.
+        slow: bool,
+    },
     /// The server will not have this one request.
     #[error("refused with status {status}: {message}")]
     Refused { status: u16, message: String },
     /// The server will have no request of this kind: it stops the stage.
     #[error("{shown} was denied with status {status}: {message}")]
     Denied { shown: String, status: u16, message: String },
+    /// A list that page numbers do not lead to the end of, and that is in no order to go on in.
+    #[error(
+        "the list ends after {found} elements, at {at}: GitHub counts its pages no further. An \
+         `/issues` list sorted by `updated` (`sort=updated&direction=asc`) is read whole"
+    )]
+    Short { found: u64, at: String },
+    /// A search of which GitHub shows only the first thousand results.
+    #[error("GitHub shows 1,000 of {total} results of {at}; narrow its `created:` range")]
+    TooMany { total: u64, at: String },
+    /// A list that has fewer elements than it should.
+    #[error("{found} of {total} came of {at}; ask again with `--retry-failed`")]
+    Missing { found: u64, total: u64, at: String },
     #[error("the environment variable {0} is not set")]
     NoSecret(String),
     /// An answer that the protocol does not allow.

@@ -1,6 +1,6 @@
 //! GitHub: REST requests, lists by their `Link`, diffs, and GraphQL in batches.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -10,7 +10,8 @@ use super::asking::Asking;
 use super::call::{Answer, CallError, Method, Request, Service};
 use super::graphql::{Query, combine};
 use super::limiter::Pace;
-use super::transport::{Transport, noted_credentials};
+use super::transport::{Transport, noted_credentials, same_server};
+use super::walk::{Page, Walk};
 use crate::store::{CallKey, CallRecord, Keep, Source};
 use crate::table::Row;
 
@@ -30,19 +31,19 @@ pub struct Github {
     pub pace: Pace,
 }
 
-/// One page of a list.
-pub struct Page {
-    pub elements: Vec<Value>,
-    /// A status that says there is no such list (404, 410, 451).
-    pub outcome: Option<u16>,
-    next: Option<String>,
-}
-
 /// Whether a list is walked on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Walk {
+pub enum Go {
     On,
     Enough,
+}
+
+/// Where something is that was asked for elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    At(String),
+    /// Nowhere, with the status that says so.
+    Gone(u16),
 }
 
 impl Github {
@@ -80,6 +81,7 @@ impl Github {
             sample: 0,
             auth: self.auth.clone(),
             pool: String::new(),
+            gives_way: false,
             timeout: self.timeout,
             attempts: self.attempts,
             pace: self.pace,
@@ -94,64 +96,158 @@ impl Github {
         }
     }
 
-    /// Walks a list page by page, following `Link`; `each` sees every page in order.
+    /// Walks a list page by page; `each` sees every page in order.
     pub async fn list(
         &self,
         asking: &Asking,
         first: &Request,
-        mut each: impl FnMut(Page) -> Result<Walk, CallError>,
+        mut each: impl FnMut(Page) -> Result<Go, CallError>,
     ) -> Result<(), CallError> {
-        let mut seen = HashSet::from([first.url.clone()]);
-        let mut request = first.clone();
-        loop {
-            let answer = asking.transport.call(&request, asking).await?;
-            let mut page = self.page(&answer)?;
-            let next = page.next.take();
-            let (Walk::On, Some(next)) = (each(page)?, next) else { return Ok(()) };
-            if !same_server(&next, &self.base_url) {
-                return Err(CallError::Protocol(format!(
-                    "the list leads to another server: {next}"
-                )));
+        let transport = &asking.transport;
+        let mut expected = transport.expect(first);
+        let mut walk = Walk::new(Request { gives_way: true, ..first.clone() });
+        while let Some(request) = walk.next() {
+            // A page that was too much before was recorded in parts.
+            if transport.recorded(request)?.is_none()
+                && let Some(smaller) = walk.smaller()
+                && transport.is_recorded(smaller.key())?
+            {
+                walk.replace(smaller);
+                continue;
             }
-            if !seen.insert(next.clone()) {
-                return Err(CallError::Protocol(format!("the list leads back to {next}")));
+            let answer = match transport.call(request, asking).await {
+                Err(CallError::Transient { slow: true, attempts, last }) => match walk.smaller() {
+                    Some(smaller) => {
+                        walk.replace(smaller);
+                        continue;
+                    }
+                    None => return Err(CallError::Transient { slow: true, attempts, last }),
+                },
+                answer => answer?,
+            };
+            let page = walk.take(&answer)?;
+            expected.set(page.ahead);
+            if each(page)? == Go::Enough {
+                break;
             }
-            request.url = next;
         }
+        Ok(())
     }
 
     /// The requests that a walk of the list would make, as far as its recorded pages tell; `false`
     /// where there may be more.
     pub fn foresee(&self, transport: &Transport, first: &Request) -> (Vec<Request>, bool) {
-        let mut pages = vec![first.clone()];
-        let mut seen = HashSet::from([first.url.clone()]);
-        while let Some(last) = pages.last() {
-            let Ok(Some(answer)) = transport.recorded(last) else { return (pages, false) };
-            let Ok(Page { next: Some(next), .. }) = self.page(&answer) else { break };
-            if !seen.insert(next.clone()) {
+        let mut pages = Vec::new();
+        let mut walk = Walk::new(first.clone());
+        while let Some(request) = walk.next() {
+            let answer = match transport.recorded(request) {
+                Ok(Some(answer)) => answer,
+                _ => match walk.smaller() {
+                    Some(smaller) if transport.is_recorded(smaller.key()).unwrap_or(false) => {
+                        walk.replace(smaller);
+                        continue;
+                    }
+                    _ => {
+                        pages.push(request.clone());
+                        return (pages, false);
+                    }
+                },
+            };
+            pages.push(request.clone());
+            if walk.take(&answer).is_err() {
                 break;
             }
-            let mut request = first.clone();
-            request.url = next;
-            pages.push(request);
         }
         (pages, true)
     }
 
-    fn page(&self, answer: &Answer) -> Result<Page, CallError> {
-        if !answer.is_success() {
-            return Ok(Page { elements: Vec::new(), outcome: Some(answer.status), next: None });
-        }
-        let next = answer.headers.get("link").and_then(|link| next_of(link));
-        let elements = match answer.json()? {
-            Value::Array(elements) => elements,
-            Value::Object(mut object) => match object.remove("items") {
-                Some(Value::Array(elements)) => elements,
-                _ => return Err(CallError::Protocol("the answer is no list".into())),
-            },
-            _ => return Err(CallError::Protocol("the answer is no list".into())),
+    /// A GET of an address as it was told.
+    pub fn at(&self, url: &str) -> Request {
+        self.request(Method::Get, url.to_owned(), JSON)
+    }
+
+    /// Asks how many elements a list of a repository's issues or pull requests has; `None` where that
+    /// cannot be told: where it is filtered by more than their state.
+    pub fn total(&self, list: &Request) -> Option<Request> {
+        let path = list.url.strip_prefix(&self.base_url)?;
+        let (path, query) = path.split_once('?').unwrap_or((path, ""));
+        let ["", "repos", owner, name, what] = path.split('/').collect::<Vec<_>>()[..] else {
+            return None;
         };
-        Ok(Page { elements, outcome: None, next })
+        let mut state = "open";
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            match pair.split_once('=')? {
+                ("state", wanted) => state = wanted,
+                ("sort" | "direction" | "per_page", _) => {}
+                _ => return None,
+            }
+        }
+        let states = |closed: &str| match state {
+            "all" => Some(String::new()),
+            "open" => Some("(states: [OPEN])".to_owned()),
+            "closed" => Some(format!("(states: [{closed}])")),
+            _ => None,
+        };
+        let pulls = format!("pullRequests{} {{ totalCount }}", states("CLOSED, MERGED")?);
+        let counts = match what {
+            "issues" => format!("issues{} {{ totalCount }} {pulls}", states("CLOSED")?),
+            "pulls" => pulls,
+            _ => return None,
+        };
+        let text = format!(
+            "query($owner: String!, $name: String!) {{ repository(owner: $owner, name: $name) \
+             {{ {counts} }} }}"
+        );
+        let variables = json!({ "owner": owner, "name": name });
+        Some(self.post(&json!({ "query": text, "variables": variables })))
+    }
+
+    /// How many elements a list has, as [`Github::total`] asks.
+    pub async fn count(&self, asking: &Asking, total: &Request) -> Result<Option<u64>, CallError> {
+        let answer = asking.transport.call(total, asking).await?.json()?;
+        let Some(counts) = answer.pointer("/data/repository").and_then(Value::as_object) else {
+            return Ok(None);
+        };
+        Ok(counts.values().map(|count| count["totalCount"].as_u64()).sum())
+    }
+
+    /// Where the issue or pull request is whose part `url` asks for and is not found: GitHub sends on
+    /// who asks for the issue itself, and nobody who asks for its comments.
+    pub async fn place(&self, asking: &Asking, url: &str) -> Result<Option<Place>, CallError> {
+        let Some(path) = url.strip_prefix(&self.base_url) else { return Ok(None) };
+        let (path, query) = path.split_once('?').unwrap_or((path, ""));
+        let parts: Vec<&str> = path.split('/').collect();
+        let ["", "repos", owner, name, kind @ ("issues" | "pulls"), number, rest @ ..] = &parts[..]
+        else {
+            return Ok(None);
+        };
+        if rest.is_empty() && *kind == "issues" {
+            return Ok(None);
+        }
+        let issue = self.get(&format!("/repos/{owner}/{name}/issues/{number}"));
+        let answer = asking.transport.call(&issue, asking).await?;
+        if matches!(answer.status, 410 | 451) {
+            return Ok(Some(Place::Gone(answer.status)));
+        }
+        if !answer.is_success() {
+            return Ok(None);
+        }
+        let found = answer.json()?;
+        let Some(now) = found["url"].as_str().filter(|now| same_server(now, &self.base_url)) else {
+            return Ok(None);
+        };
+        let mut now = match *kind {
+            "pulls" => now.replacen("/issues/", "/pulls/", 1),
+            _ => now.to_owned(),
+        };
+        for part in rest {
+            now.push('/');
+            now.push_str(part);
+        }
+        if !query.is_empty() {
+            now = format!("{now}?{query}");
+        }
+        Ok((now != url).then_some(Place::At(now)))
     }
 
     /// Asks one query for many rows at once. Each row's answer is looked up and stored under the
@@ -199,9 +295,7 @@ impl Github {
             let variables: Vec<&Row> = indices.iter().map(|index| &rows[*index]).collect();
             let (text, variables) = combine(query, &variables);
             let mut together = self.post(&json!({ "query": text, "variables": variables }));
-            if indices.len() > 1 {
-                together.attempts = together.attempts.min(2);
-            }
+            together.gives_way = indices.len() > 1;
             let mut again = Vec::new();
             match transport.send(&together, None, asking).await {
                 Ok(record) => {
@@ -271,7 +365,7 @@ fn judge<'a>(errors: impl Iterator<Item = &'a Value>) -> Result<(), CallError> {
         match error["type"].as_str() {
             Some("NOT_FOUND") => {}
             Some("FORBIDDEN") => return Err(CallError::Refused { status: 403, message }),
-            _ => return Err(CallError::Transient { attempts: 1, last: message }),
+            _ => return Err(CallError::Transient { attempts: 1, last: message, slow: false }),
         }
     }
     Ok(())
@@ -340,30 +434,12 @@ fn repeated(error: &CallError) -> CallError {
         }
         CallError::NoSecret(variable) => CallError::NoSecret(variable.clone()),
         CallError::Stopped(why) => CallError::Stopped(why.clone()),
-        CallError::Transient { attempts, last } => {
-            CallError::Transient { attempts: *attempts, last: last.clone() }
+        CallError::Transient { attempts, last, slow } => {
+            CallError::Transient { attempts: *attempts, last: last.clone(), slow: *slow }
         }
         CallError::Offline { shown, key } => {
             CallError::Offline { shown: shown.clone(), key: key.clone() }
         }
         other => CallError::Protocol(other.to_string()),
     }
-}
-
-/// The address that a `Link` header calls next.
-fn next_of(link: &str) -> Option<String> {
-    link.split(',').find_map(|part| {
-        let (address, rest) = part.trim().strip_prefix('<')?.split_once('>')?;
-        let next = rest.split(';').any(|rel| matches!(rel.trim(), r#"rel="next""# | "rel=next"));
-        next.then(|| address.to_owned())
-    })
-}
-
-/// Whether a token for `base` may be shown to the server of `url`.
-fn same_server(url: &str, base: &str) -> bool {
-    let server = |url: &str| {
-        let (scheme, rest) = url.split_once("://")?;
-        Some((scheme.to_lowercase(), rest.split(['/', '?']).next()?.to_lowercase()))
-    };
-    server(url).is_some() && server(url) == server(base)
 }

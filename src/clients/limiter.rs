@@ -1,5 +1,5 @@
-//! Limits per server and key: how many requests at once, how many a minute, and pauses that the
-//! server asks for.
+//! Limits per server and key: how many requests at once, how many a minute, what a server says is
+//! left of its quota, and pauses that it asks for.
 
 use std::collections::HashMap;
 use std::num::{NonZeroU32, NonZeroUsize};
@@ -9,24 +9,62 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
-/// How far ahead of its even pace a lane may run.
-const BURST: Duration = Duration::from_secs(30);
+/// Requests leave a little more slowly than they may, so that what the network does to the time
+/// between two of them does not bring one too many into a minute.
+const MARGIN: f64 = 1.005;
+/// Shorter waits are told to nobody.
+const TOLD: Duration = Duration::from_secs(2);
 
 /// The limits that a request keeps to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Pace {
     pub concurrency: NonZeroUsize,
     pub requests_per_minute: Option<NonZeroU32>,
     pub tokens_per_minute: Option<NonZeroU32>,
     /// What this request is thought to cost in tokens.
     pub tokens: u32,
+    /// The share of a minute's requests that may leave at once after a silence.
+    pub burst: f64,
 }
 
 impl Pace {
     /// The time that one such request takes up under the limits per minute.
     pub fn seconds(&self) -> f64 {
-        spacing(*self).as_secs_f64()
+        self.spacing().as_secs_f64()
     }
+
+    /// What leaves at once and what leaves evenly make no more than a minute's worth together,
+    /// whichever minute is looked at.
+    fn spacing(&self) -> Duration {
+        let minute = |per: NonZeroU32, amount: u32| {
+            let even = f64::from(per.get()) * (1.0 - self.burst);
+            Duration::from_secs_f64(60.0 * MARGIN * f64::from(amount) / even)
+        };
+        let requests = self.requests_per_minute.map(|per| minute(per, 1));
+        let tokens = self.tokens_per_minute.map(|per| minute(per, self.tokens));
+        requests.max(tokens).unwrap_or(Duration::ZERO)
+    }
+
+    /// How far ahead of its even pace a lane may run.
+    fn ahead(&self) -> Duration {
+        Duration::from_secs_f64(60.0 * self.burst / (1.0 - self.burst))
+    }
+}
+
+/// What a server says is left of its quota.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Left {
+    pub points: u64,
+    /// Until there are more.
+    pub reset: Duration,
+    /// What the request took of it; 1 where that is not told.
+    pub cost: u64,
+}
+
+/// Why and until when requests are held back.
+pub(super) struct Held {
+    pub why: String,
+    pub wait: Duration,
 }
 
 /// All limits, by server and key.
@@ -41,41 +79,91 @@ struct Lane {
 }
 
 struct Clock {
-    /// When the next request may leave.
+    /// When the next request would leave at an even pace.
     next: Instant,
     paused_until: Instant,
+    /// By resource (GitHub's `core`, `search`, `graphql`).
+    quotas: HashMap<&'static str, Quota>,
+}
+
+/// A server's quota of a resource.
+#[derive(Default)]
+struct Quota {
+    /// How many points are left, and when there are more.
+    left: Option<(u64, Instant)>,
+    /// What a request takes, as the last one did.
+    cost: u64,
+    under_way: u64,
+    /// Requests that are known to come.
+    expected: u64,
+    /// Where not all that is expected fits: when the next may leave.
+    next: Option<Instant>,
+    told_until: Option<Instant>,
+}
+
+/// A request that is under way. The place is free again once it is dropped.
+pub(super) struct Permit {
+    lane: Arc<Lane>,
+    resource: &'static str,
+    _slot: OwnedSemaphorePermit,
+}
+
+/// Requests that are known to come; taken back when it is dropped.
+pub struct Expected {
+    lane: Arc<Lane>,
+    resource: &'static str,
+    requests: u64,
 }
 
 impl Limiter {
-    /// Waits for a place in `lane`; the place is held until the permit is dropped.
-    pub(super) async fn enter(&self, lane: &str, pace: Pace) -> OwnedSemaphorePermit {
+    /// Waits for a place in `lane`. `tell` hears of waits that take long, one for all that wait.
+    pub(super) async fn enter(
+        &self,
+        lane: &str,
+        resource: &'static str,
+        pace: Pace,
+        tell: impl Fn(Held),
+    ) -> Permit {
         let lane = self.lane(lane, pace);
-        let permit =
-            lane.slots.clone().acquire_owned().await.expect("the semaphore is never closed");
+        let slot = lane.slots.clone().acquire_owned().await.expect("the semaphore is never closed");
         let turn = {
             let mut clock = lane.clock();
             let now = Instant::now();
-            // Half a minute's worth may leave at once, as providers' own buckets allow.
-            let turn = clock.next.checked_sub(BURST).unwrap_or(now);
-            clock.next = clock.next.max(now) + spacing(pace);
+            let turn = clock.next.checked_sub(pace.ahead()).unwrap_or(now);
+            clock.next = clock.next.max(now) + pace.spacing();
             turn
         };
         tokio::time::sleep_until(turn).await;
-        // A pause may have begun, or have been made longer, meanwhile.
         loop {
-            let paused_until = lane.clock().paused_until;
-            if paused_until <= Instant::now() {
-                return permit;
+            let wait = {
+                let mut clock = lane.clock();
+                let now = Instant::now();
+                // A pause may have begun, or have been made longer, meanwhile.
+                match clock.paused_until > now {
+                    true => Some(clock.paused_until),
+                    false => clock.quotas.entry(resource).or_default().take(now, &tell),
+                }
+            };
+            match wait {
+                None => return Permit { lane, resource, _slot: slot },
+                Some(until) => tokio::time::sleep_until(until).await,
             }
-            tokio::time::sleep_until(paused_until).await;
         }
     }
 
-    /// Holds back every request of `lane` for `wait`.
-    pub(super) fn pause(&self, lane: &str, pace: Pace, wait: Duration) {
+    /// Holds back every request of `lane` for `wait`; `false` where one as long is under way.
+    pub(super) fn pause(&self, lane: &str, pace: Pace, wait: Duration) -> bool {
         let lane = self.lane(lane, pace);
         let mut clock = lane.clock();
-        clock.paused_until = clock.paused_until.max(Instant::now() + wait);
+        let until = Instant::now() + wait;
+        let longer = until > clock.paused_until + TOLD;
+        clock.paused_until = clock.paused_until.max(until);
+        longer
+    }
+
+    /// Makes known that requests will come; how many is set later.
+    pub(super) fn expect(&self, lane: &str, resource: &'static str, pace: Pace) -> Expected {
+        Expected { lane: self.lane(lane, pace), resource, requests: 0 }
     }
 
     fn lane(&self, name: &str, pace: Pace) -> Arc<Lane> {
@@ -84,7 +172,7 @@ impl Limiter {
             let now = Instant::now();
             Arc::new(Lane {
                 slots: Arc::new(Semaphore::new(pace.concurrency.get().min(4096))),
-                clock: Mutex::new(Clock { next: now, paused_until: now }),
+                clock: Mutex::new(Clock { next: now, paused_until: now, quotas: HashMap::new() }),
             })
         });
         lane.clone()
@@ -97,12 +185,71 @@ impl Lane {
     }
 }
 
-/// The time that one request takes up under the limits per minute.
-fn spacing(pace: Pace) -> Duration {
-    let minute = |per: NonZeroU32, amount: u32| {
-        Duration::from_secs_f64(60.0 * f64::from(amount) / f64::from(per.get()))
-    };
-    let requests = pace.requests_per_minute.map(|per| minute(per, 1));
-    let tokens = pace.tokens_per_minute.map(|per| minute(per, pace.tokens));
-    requests.max(tokens).unwrap_or(Duration::ZERO)
+impl Quota {
+    /// Takes one request from what is left; or tells until when to wait.
+    fn take(&mut self, now: Instant, tell: &impl Fn(Held)) -> Option<Instant> {
+        self.left = self.left.filter(|(_, reset)| *reset > now);
+        let cost = self.cost.max(1);
+        if let Some((left, reset)) = &mut self.left {
+            let requests = *left / cost;
+            let (until, why) = match requests {
+                0 => (*reset, "the quota is used up".to_owned()),
+                // What comes does not fit: evenly up to the reset, rather than all and then nothing.
+                some if self.expected > some => {
+                    let until = self.next.filter(|next| *next > now).unwrap_or(now);
+                    (until, format!("{some} requests are left for {} or more", self.expected))
+                }
+                _ => (now, String::new()),
+            };
+            if until > now {
+                let wait = until - now;
+                if wait >= TOLD && self.told_until.is_none_or(|told| told < until) {
+                    self.told_until = Some(*reset);
+                    tell(Held { why, wait });
+                }
+                return Some(until);
+            }
+            let even = reset.saturating_duration_since(now);
+            self.next = Some(now + even / u32::try_from(requests).unwrap_or(u32::MAX));
+            *left -= cost;
+        }
+        self.under_way += 1;
+        None
+    }
+}
+
+impl Permit {
+    /// What the answer says of the quota. Others that are under way may not be counted in it yet.
+    pub(super) fn told(&self, left: Left) {
+        let mut clock = self.lane.clock();
+        let quota = clock.quotas.entry(self.resource).or_default();
+        quota.cost = left.cost;
+        let others = quota.under_way.saturating_sub(1) * left.cost;
+        quota.left = Some((left.points.saturating_sub(others), Instant::now() + left.reset));
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        let mut clock = self.lane.clock();
+        if let Some(quota) = clock.quotas.get_mut(self.resource) {
+            quota.under_way = quota.under_way.saturating_sub(1);
+        }
+    }
+}
+
+impl Expected {
+    /// So many requests are to come.
+    pub fn set(&mut self, requests: u64) {
+        let before = std::mem::replace(&mut self.requests, requests);
+        let mut clock = self.lane.clock();
+        let quota = clock.quotas.entry(self.resource).or_default();
+        quota.expected = (quota.expected + requests).saturating_sub(before);
+    }
+}
+
+impl Drop for Expected {
+    fn drop(&mut self) {
+        self.set(0);
+    }
 }

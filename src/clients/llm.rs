@@ -96,6 +96,7 @@ impl Chat {
             sample: 0,
             auth: self.auth.clone(),
             pool: self.pool.clone(),
+            gives_way: false,
             timeout: self.timeout,
             attempts: self.attempts,
             pace,

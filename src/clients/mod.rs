@@ -11,14 +11,16 @@ mod limiter;
 mod llm;
 mod transport;
 mod usage;
+mod walk;
 
 pub use asking::{Again, Asking, Seen};
 pub use budget::Limits;
 pub use call::{Answer, CallError, Method, Request, Service, Stop};
 pub use cassette::{Cassette, write_cassette};
-pub use github::{Github, Page, Walk};
+pub use github::{Github, Go, Place};
 pub use graphql::{Query, QueryError};
-pub use limiter::Pace;
+pub use limiter::{Expected, Pace};
 pub use llm::Chat;
 pub use transport::{Tally, Transport, Wait, credentials_in, secret_in};
 pub use usage::Usage;
+pub use walk::{Page, identity};

@@ -14,9 +14,9 @@ use tokio::sync::watch;
 
 use super::asking::{Again, Asking};
 use super::budget::{Budget, Limits};
-use super::call::{Answer, CallError, Method, Request, Service, Stop};
+use super::call::{Answer, CallError, MOVED, Method, Request, Service, Stop};
 use super::cassette::Cassette;
-use super::limiter::Limiter;
+use super::limiter::{Expected, Held, Left, Limiter, Permit};
 use super::usage::Usage;
 use crate::store::{CallKey, CallRecord, Given, Keep, Source, Store};
 use crate::table::Hasher;
@@ -26,6 +26,10 @@ const KEPT_HEADERS: [&str; 6] =
     ["content-type", "etag", "last-modified", "link", "x-github-media-type", "x-request-id"];
 /// Notes, under a name of ours, which credentials a refusal was given to.
 const CREDENTIALS: &str = "flow-credentials";
+/// How often a server may take too long over a request that can be asked in smaller parts.
+const GIVES_WAY: u32 = 2;
+/// How often a request is sent on to another address.
+const MOST_MOVES: u32 = 5;
 /// What asks a server for nothing but news: the header that an answer came with, the one to send.
 const CONDITIONS: [(&str, &str); 2] =
     [("etag", "if-none-match"), ("last-modified", "if-modified-since")];
@@ -61,6 +65,8 @@ pub struct Transport {
     cassette: Option<Arc<Cassette>>,
     offline: bool,
     limiter: Limiter,
+    /// Where repositories that have moved are: the beginning of their addresses, then and now.
+    moved: Mutex<HashMap<String, String>>,
     flights: Mutex<HashMap<CallKey, Arc<tokio::sync::Mutex<()>>>>,
     /// The number of the run.
     run: i64,
@@ -72,11 +78,20 @@ pub struct Transport {
 
 enum Failure {
     /// Worth another attempt.
-    Passing(String),
+    Passing {
+        what: String,
+        /// The server took too long over it.
+        slow: bool,
+    },
     /// A limit: wait, then another attempt.
     Limited {
         why: String,
         wait: Option<Duration>,
+    },
+    /// It is to be asked elsewhere; for good, or this time.
+    Moved {
+        to: String,
+        for_good: bool,
     },
     Final(CallError),
 }
@@ -94,6 +109,8 @@ impl Transport {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let http = reqwest::Client::builder()
             .user_agent(concat!("flow/", env!("CARGO_PKG_VERSION")))
+            // Each address is asked under the limits, and a move is remembered.
+            .redirect(reqwest::redirect::Policy::none())
             .build()
             .map_err(|error| CallError::Protocol(format!("no HTTP client: {error}")))?;
         Ok(Transport {
@@ -102,6 +119,7 @@ impl Transport {
             cassette,
             offline,
             limiter: Limiter::default(),
+            moved: Mutex::default(),
             flights: Mutex::new(HashMap::new()),
             run,
             budget: Budget::new(limits),
@@ -134,6 +152,11 @@ impl Transport {
     /// Why the run is to stop.
     pub fn stopped(&self) -> Option<Stop> {
         self.stop.borrow().clone()
+    }
+
+    /// Whether no call may be made at all.
+    pub fn is_offline(&self) -> bool {
+        self.offline
     }
 
     /// The number of the run.
@@ -302,11 +325,19 @@ impl Transport {
         }
         let tally = &asking.tally;
         let lane = lane(request);
+        let resource = resource(request);
         let mut passing = 0;
+        let mut slow = 0;
         let mut limited = 0;
+        let mut moves = 0;
+        let mut url = self.moved_to(&request.url);
         loop {
             let outcome = {
-                let permit = self.unless_stopped(self.limiter.enter(&lane, request.pace)).await?;
+                let tell = |Held { why, wait }| {
+                    (self.on_wait)(Wait { server: lane.clone(), why, wait });
+                };
+                let enter = self.limiter.enter(&lane, resource, request.pace, tell);
+                let permit = self.unless_stopped(enter).await?;
                 let reserved = match self.budget.reserve(request) {
                     Ok(reserved) => reserved,
                     Err(why) => {
@@ -316,7 +347,7 @@ impl Transport {
                 };
                 tally.calls.fetch_add(1, Ordering::Relaxed);
                 asking.sent();
-                let outcome = self.attempt(request, known).await;
+                let outcome = self.attempt(request, &url, known, &permit).await;
                 let usage = match &outcome {
                     Ok(record) => Usage::of_answer(request, record),
                     Err(_) => Usage::default(),
@@ -326,31 +357,80 @@ impl Transport {
                 outcome.map(|record| (record, usage))
             };
             match outcome {
-                Ok((record, usage)) => {
+                Ok((mut record, usage)) => {
                     tally.tokens_in.fetch_add(usage.input, Ordering::Relaxed);
                     tally.tokens_out.fetch_add(usage.output, Ordering::Relaxed);
                     tally.cost_micros.fetch_add(usage.cost(request), Ordering::Relaxed);
+                    if url != request.url {
+                        record.headers.insert(MOVED.to_owned(), url);
+                    }
                     return Ok(record);
                 }
                 Err(Failure::Final(error)) => return Err(error),
-                Err(Failure::Passing(last)) => {
+                Err(Failure::Moved { to, for_good }) => {
+                    moves += 1;
+                    if !same_server(&to, &url) || moves > MOST_MOVES {
+                        let what = match moves > MOST_MOVES {
+                            true => format!("{} is sent on and on, last to {to}", request.shown()),
+                            false => {
+                                format!("{} is sent on to another server: {to}", request.shown())
+                            }
+                        };
+                        return Err(CallError::Protocol(what));
+                    }
+                    if for_good {
+                        self.remember_move(&url, &to);
+                    }
+                    url = to;
+                }
+                Err(Failure::Passing { what: last, slow: took_too_long }) => {
                     passing += 1;
+                    slow += u32::from(took_too_long);
                     tracing::debug!(call = request.shown(), passing, last, "failed in passing");
-                    if passing >= request.attempts {
-                        return Err(CallError::Transient { attempts: passing, last });
+                    if passing >= request.attempts || (request.gives_way && slow >= GIVES_WAY) {
+                        let slow = slow > 0;
+                        return Err(CallError::Transient { attempts: passing, last, slow });
                     }
                     self.unless_stopped(tokio::time::sleep(backoff(passing, request))).await?;
                 }
                 Err(Failure::Limited { why, wait }) => {
                     limited += 1;
                     if limited > LIMIT_WAITS {
-                        return Err(CallError::Transient { attempts: limited, last: why });
+                        return Err(CallError::Transient {
+                            attempts: limited,
+                            last: why,
+                            slow: false,
+                        });
                     }
                     let wait = wait.unwrap_or_else(|| unannounced_wait(request.service, limited));
-                    self.limiter.pause(&lane, request.pace, wait);
-                    (self.on_wait)(Wait { server: lane.clone(), why, wait });
+                    if self.limiter.pause(&lane, request.pace, wait) {
+                        (self.on_wait)(Wait { server: lane.clone(), why, wait });
+                    }
                 }
             }
+        }
+    }
+
+    /// Makes known that requests like this one will come, so that they are spread over what a server
+    /// says is left.
+    pub fn expect(&self, request: &Request) -> Expected {
+        self.limiter.expect(&lane(request), resource(request), request.pace)
+    }
+
+    /// Where `url` is, as far as it has been told.
+    fn moved_to(&self, url: &str) -> String {
+        let moved = self.moved.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let found = repository(url).and_then(|end| Some((moved.get(&url[..end])?, &url[end..])));
+        found.map_or_else(|| url.to_owned(), |(now, rest)| format!("{now}{rest}"))
+    }
+
+    /// A repository that goes by another name now is asked for under that one from now on.
+    fn remember_move(&self, from: &str, to: &str) {
+        let Some(end) = repository(from) else { return };
+        let (old, rest) = from.split_at(end);
+        if let Some(new) = to.strip_suffix(rest) {
+            let mut moved = self.moved.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            moved.insert(old.to_owned(), new.to_owned());
         }
     }
 
@@ -370,7 +450,9 @@ impl Transport {
     async fn attempt(
         &self,
         request: &Request,
+        url: &str,
         known: Option<&BTreeMap<String, String>>,
+        permit: &Permit,
     ) -> Result<CallRecord, Failure> {
         let method = match request.method {
             Method::Get => reqwest::Method::GET,
@@ -378,7 +460,7 @@ impl Transport {
         };
         let mut builder = self
             .http
-            .request(method, &request.url)
+            .request(method, url)
             .header("accept", &request.accept)
             .timeout(request.timeout);
         if let Some(version) = &request.api_version {
@@ -412,12 +494,21 @@ impl Transport {
                 what = format!("{what}: {error}");
                 cause = error.source();
             }
-            Failure::Passing(what)
+            Failure::Passing { what, slow: error.is_timeout() }
         };
         let response = builder.send().await.map_err(passing)?;
         let status = response.status().as_u16();
         let headers = response.headers().clone();
         let body = response.bytes().await.map_err(passing)?;
+        if request.service == Service::Github
+            && let Some((points, reset)) = quota(&headers)
+        {
+            let cost = point_cost(request, &body);
+            permit.told(Left { points, reset, cost });
+        }
+        if let Some(to) = moved(request, status, &headers, url) {
+            return Err(Failure::Moved { to, for_good: matches!(status, 301 | 308) });
+        }
         if status != NOT_MODIFIED || known.is_none() {
             judge(request, status, &headers, &body)?;
         }
@@ -482,6 +573,74 @@ fn lane(request: &Request) -> String {
     }
 }
 
+/// What GitHub counts apart: searches, GraphQL, and the rest.
+fn resource(request: &Request) -> &'static str {
+    let path = request.url.split(['?', '#']).next().unwrap_or_default();
+    match (request.service, request.method) {
+        (Service::Model, _) => "",
+        (Service::Github, Method::Post) => "graphql",
+        (Service::Github, _) if path.contains("/search/") => "search",
+        (Service::Github, _) => "core",
+    }
+}
+
+/// Where the part of an address ends that names its repository.
+fn repository(url: &str) -> Option<usize> {
+    let start = url.find("/repos/")? + "/repos/".len();
+    let owner = start + url[start..].find('/')? + 1;
+    let rest = &url[owner..];
+    Some(owner + rest.find(['/', '?']).unwrap_or(rest.len()))
+}
+
+/// Whether a token for `base` may be shown to the server of `url`.
+pub(super) fn same_server(url: &str, base: &str) -> bool {
+    let server = |url: &str| {
+        let (scheme, rest) = url.split_once("://")?;
+        Some((scheme.to_lowercase(), rest.split(['/', '?']).next()?.to_lowercase()))
+    };
+    match (server(url), server(base)) {
+        // The same server, asked in a safer way.
+        (Some((_, url)), Some((base_scheme, base))) if base_scheme == "http" => {
+            url.split(':').next() == base.split(':').next() && (url == base || !url.contains(':'))
+        }
+        (Some(url), Some(base)) => url == base,
+        _ => false,
+    }
+}
+
+/// Where a request is sent on to.
+fn moved(request: &Request, status: u16, headers: &HeaderMap, url: &str) -> Option<String> {
+    let follows = match request.method {
+        Method::Get => matches!(status, 301 | 302 | 303 | 307 | 308),
+        Method::Post => matches!(status, 307 | 308),
+    };
+    let to = text(headers, "location").filter(|_| follows)?;
+    Some(reqwest::Url::parse(url).ok()?.join(to).ok()?.into())
+}
+
+/// What a server says is left of its quota, and how long until there is more.
+fn quota(headers: &HeaderMap) -> Option<(u64, Duration)> {
+    let number = |name: &str| text(headers, name)?.parse::<u64>().ok();
+    // Some that stand between write it in milliseconds.
+    let seconds = |time: u64| if time > 100_000_000_000 { time / 1000 } else { time };
+    let points = number("x-ratelimit-remaining")?;
+    // By the server's own clock, where it tells it: ours may be wrong.
+    let there = text(headers, "date").and_then(|date| httpdate::parse_http_date(date).ok());
+    let now = there.unwrap_or_else(SystemTime::now).duration_since(UNIX_EPOCH).ok()?.as_secs();
+    let reset = seconds(number("x-ratelimit-reset")?).saturating_sub(now).saturating_add(1);
+    Some((points, LONGEST_WAIT.min(Duration::from_secs(reset))))
+}
+
+/// What a request took of the quota: a GraphQL answer may tell.
+fn point_cost(request: &Request, body: &Bytes) -> u64 {
+    if request.service != Service::Github || request.method != Method::Post {
+        return 1;
+    }
+    let value: Option<Value> = serde_json::from_slice(body).ok();
+    let cost = value.as_ref().and_then(|value| value.pointer("/data/rateLimit/cost"));
+    cost.and_then(Value::as_u64).unwrap_or(1).max(1)
+}
+
 fn secret(request: &Request) -> Option<String> {
     request.auth.as_deref().and_then(secret_in)
 }
@@ -526,16 +685,26 @@ fn judge(request: &Request, status: u16, headers: &HeaderMap, body: &Bytes) -> R
     match (request.service, status) {
         (_, 200..=299) => whole(request, headers, body),
         (Service::Github, 404 | 406 | 410 | 451) => Ok(()),
+        // There are more pages than can be asked for by number: an answer about the list.
+        (Service::Github, 422) if is_wall(&message(body)) => Ok(()),
+        (Service::Github, 422) => Err(refused()),
         (_, 429) if is_quota(body) => Err(denied()),
         (Service::Github, 403 | 429) if status == 429 || is_limit(headers, body) => {
             Err(Failure::Limited { why: said(), wait: announced_wait(headers) })
         }
         (_, 429) => Err(Failure::Limited { why: said(), wait: announced_wait(headers) }),
-        (_, 408 | 500..=599) => Err(Failure::Passing(format!("status {status}: {}", said()))),
+        (_, 408 | 500..=599) => Err(Failure::Passing {
+            what: format!("status {status}: {}", said()),
+            slow: matches!(status, 408 | 502 | 504),
+        }),
         (Service::Model, 401 | 403 | 404) => Err(denied()),
         (Service::Model, _) => Err(refused()),
         (Service::Github, _) => Err(denied()),
     }
+}
+
+fn passing(what: impl Into<String>) -> Failure {
+    Failure::Passing { what: what.into(), slow: false }
 }
 
 /// A success must be whole: JSON where JSON was asked for, with choices where a model was.
@@ -544,13 +713,17 @@ fn whole(request: &Request, headers: &HeaderMap, body: &Bytes) -> Result<(), Fai
         return Ok(());
     }
     let value: Value = serde_json::from_slice(body)
-        .map_err(|error| Failure::Passing(format!("the answer is no JSON ({error})")))?;
+        .map_err(|error| passing(format!("the answer is no JSON ({error})")))?;
     if request.service == Service::Github && request.method == Method::Post {
         return graphql(headers, &value);
     }
+    if request.service == Service::Github && value.get("incomplete_results") == Some(&true.into()) {
+        let why = "GitHub's search gave up before it had looked at everything";
+        return Err(passing(why));
+    }
     let choices = value.get("choices").and_then(Value::as_array);
     if request.service == Service::Model && choices.is_none_or(Vec::is_empty) {
-        return Err(Failure::Passing("the answer holds no choices".into()));
+        return Err(passing("the answer holds no choices"));
     }
     Ok(())
 }
@@ -561,7 +734,7 @@ fn graphql(headers: &HeaderMap, value: &Value) -> Result<(), Failure> {
     let errors = value.get("errors").and_then(Value::as_array);
     let Some(error) = errors.and_then(|errors| errors.first()) else {
         return match value.get("data").is_none_or(Value::is_null) {
-            true => Err(Failure::Passing("the answer holds no data".into())),
+            true => Err(passing("the answer holds no data")),
             false => Ok(()),
         };
     };
@@ -586,7 +759,13 @@ fn graphql(headers: &HeaderMap, value: &Value) -> Result<(), Failure> {
         let shown = "the GraphQL query".to_owned();
         return Err(Failure::Final(CallError::Denied { shown, status: 200, message: why }));
     }
-    Err(Failure::Passing(why))
+    Err(passing(why))
+}
+
+/// Whether GitHub says that a list goes on where page numbers do not lead.
+pub(super) fn is_wall(said: &str) -> bool {
+    let said = said.to_lowercase();
+    said.contains("pagination") || said.contains("first 1000 search results")
 }
 
 fn is_limit(headers: &HeaderMap, body: &Bytes) -> bool {
@@ -611,9 +790,7 @@ fn announced_wait(headers: &HeaderMap) -> Option<Duration> {
     if text(headers, "x-ratelimit-remaining") != Some("0") {
         return None;
     }
-    let reset: u64 = text(headers, "x-ratelimit-reset")?.parse().ok()?;
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?.as_secs();
-    Some(LONGEST_WAIT.min(Duration::from_secs(reset.saturating_sub(now).saturating_add(1))))
+    quota(headers).map(|(_, reset)| reset)
 }
 
 /// GitHub asks for at least a minute, and longer each time; a model's provider for less.
@@ -638,7 +815,7 @@ fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 }
 
 /// What a server says of its refusal, short.
-fn message(body: &Bytes) -> String {
+pub(super) fn message(body: &Bytes) -> String {
     let value: Option<Value> = serde_json::from_slice(body).ok();
     let said = value.as_ref().and_then(|value| {
         let error = value.get("error");

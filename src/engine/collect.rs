@@ -12,7 +12,9 @@ use super::rows::asked;
 use crate::clients::{Limits, Request, Service, Transport, Usage};
 use crate::pipeline::{InputRef, Pipeline};
 use crate::stages::{StageError, Work};
-use crate::store::{Artifact, CallKey, Cleared, Collected, Gc, Lock, Store, StoreError};
+use crate::store::{
+    Artifact, CallKey, Cleared, Collected, Gc, Lock, Store, StoreError, stretches_note,
+};
 use crate::table::Digest;
 
 /// What was forgotten of a stage, and what it took to get the answers.
@@ -86,6 +88,11 @@ fn reach(pipeline: &Pipeline, store: &Store, gc: &mut Gc) -> Result<(), StageErr
             gc.tables.extend(record.inputs.iter().filter_map(|(_, it)| it.parse::<Digest>().ok()));
             gc.objects.extend(record.spans.and_then(|spans| spans.parse::<Digest>().ok()));
             gc.definitions.extend(record.definition.parse::<Digest>());
+        }
+        for input in &stage.inputs {
+            if let InputRef::File(path) = input {
+                gc.objects.extend(looked.before.files.knows(&stretches_note(path)));
+            }
         }
         // Rows without a result stand on answers, too: pages of a list that was interrupted, answers
         // that could not be picked from. Those of models are kept anyway.

@@ -237,14 +237,14 @@ impl Planner<'_> {
         to_make: &mut HashSet<CallKey>,
     ) -> Result<(), LookError> {
         let mode = decision.mode;
-        let earlier = decision.earlier(&self.look.store)?;
+        let mut earlier = decision.earlier(&self.look.store)?;
         let mut left = mode.limit.filter(|_| !work.stage.is_list()).unwrap_or(u64::MAX);
         let (mut known, mut to_run, mut cached) = (0, 0, 0);
         let mut retried = false;
         let mut exact = true;
         let output = self.history.get(&stage.name).copied();
         for (at, chunk) in input.chunks.iter().enumerate() {
-            if let Some((rows, _)) = earlier.as_ref().and_then(|it| it.of(chunk.digest())) {
+            if let Some((rows, _)) = earlier.as_mut().and_then(|it| it.take(chunk.digest())) {
                 known += rows;
                 continue;
             }

@@ -13,7 +13,7 @@ use futures::{FutureExt, StreamExt};
 use serde_json::{Value, json};
 
 use super::spans::{Earlier, Span};
-use crate::clients::{Again, Asking, CallError, Seen, Tally};
+use crate::clients::{Again, Asking, CallError, Expected, Seen, Tally};
 use crate::stages::{Ask, RowError, RowWork, Sink, StageError, World};
 use crate::store::{Artifact, ArtifactWriter, Made, Memo, StoreError};
 use crate::table::{Digest, Hasher, Row, show_key};
@@ -96,6 +96,8 @@ pub(super) struct Driver<'a> {
     /// The revision of answers when the run began.
     pub revision: i64,
     noted: Mutex<Noted>,
+    /// The requests that its rows will make, as far as that is known.
+    expected: Mutex<Option<Expected>>,
 }
 
 /// What is noted of rows that ran.
@@ -175,12 +177,21 @@ impl<'a> Driver<'a> {
         watch: &'a dyn RowWatch,
         revision: i64,
     ) -> Driver<'a> {
-        let noted = Mutex::default();
-        Driver { work, definition, mode, world, tally, watch, revision, noted }
+        let (noted, expected) = (Mutex::default(), Mutex::default());
+        Driver { work, definition, mode, world, tally, watch, revision, noted, expected }
     }
 
     fn noted(&self) -> MutexGuard<'_, Noted> {
         self.noted.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// Makes known that so many rows, or fewer, will ask what this one asks.
+    fn expect(&self, ask: &Ask, rows: u64) {
+        let Some(first) = ask.requests.first() else { return };
+        let mut expected = self.expected.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let expected = expected.get_or_insert_with(|| self.world.transport.expect(first));
+        let batch = self.work.stage.batch().max(1) as u64;
+        expected.set((rows * ask.requests.len() as u64).div_ceil(batch));
     }
 
     /// No row of the stage can succeed. The first reason is the one that is told.
@@ -419,6 +430,8 @@ impl<'a> Driver<'a> {
             (places, self.run(jobs).await)
         };
         let mut turn = 0;
+        // Rows of the input that were looked at.
+        let mut taken = 0;
         loop {
             let stop = self.noted().fatal.is_some() || self.world.transport.is_stopped();
             while !all
@@ -439,7 +452,9 @@ impl<'a> Driver<'a> {
                         }
                         Some(chunk) => {
                             table.done.spans.push(Span::default());
-                            if !table.reuse(input.chunks[chunk].digest()) {
+                            if table.reuse(input.chunks[chunk].digest()) {
+                                taken += input.chunks[chunk].rows;
+                            } else {
                                 rows = self.world.store.rows_of(input, chunk..chunk + 1);
                             }
                             table.drain();
@@ -447,6 +462,7 @@ impl<'a> Driver<'a> {
                         }
                     },
                 };
+                taken += 1;
                 let place = table.end();
                 let chunk = table.done.spans.len() - 1;
                 match self.prepare(row) {
@@ -465,6 +481,7 @@ impl<'a> Driver<'a> {
                             table.add(chunk, Slot::Running);
                         }
                         Prepared::ToRun(job) => {
+                            self.expect(&job.ask, input.rows.saturating_sub(taken).min(left));
                             batch.push((place, job));
                             table.add(chunk, Slot::Running);
                             if batch.len() == size {
@@ -508,6 +525,7 @@ impl<'a> Driver<'a> {
             }
         }
         drop(running);
+        drop(self.expected.lock().map(|mut expected| expected.take()));
         // The first reason is the one that is told; what follows from it is not.
         if let Some(error) = self.noted().fatal.take() {
             return Err(error);
@@ -619,7 +637,7 @@ impl Table<'_> {
 
     /// Takes what a chunk of the input made from the earlier table, where it stands there.
     fn reuse(&mut self, chunk: &str) -> bool {
-        let Some((known, rows)) = self.earlier.as_ref().and_then(|earlier| earlier.of(chunk))
+        let Some((known, rows)) = self.earlier.as_mut().and_then(|earlier| earlier.take(chunk))
         else {
             return false;
         };
@@ -710,6 +728,7 @@ impl Table<'_> {
                         Some(made) => made,
                         None => self.remembered(memo)?,
                     };
+                    self.flush()?;
                     let (before, repeated) = (self.done.sink.rows(), self.done.sink.repeated());
                     self.push(&made)?;
                     let span = &mut self.done.spans[chunk];
@@ -740,7 +759,6 @@ impl Table<'_> {
     }
 
     fn push(&mut self, made: &Made) -> Result<(), StageError> {
-        self.flush()?;
         let sink = &mut self.done.sink;
         match made {
             Made::Rows(rows) if sink.is_unique() => {

@@ -99,9 +99,10 @@ impl Earlier {
         Ok(Some(Earlier { table, keys, spans, ends, read: None }))
     }
 
-    /// How many rows of the input a chunk had that have a result, and the rows that they made.
-    pub fn of(&self, chunk: &str) -> Option<(u64, Range<u64>)> {
-        self.spans.get(chunk).cloned()
+    /// How many rows of the input a chunk had that have a result, and the rows that they made. They
+    /// are taken once: the same chunk again repeats them.
+    pub fn take(&mut self, chunk: &str) -> Option<(u64, Range<u64>)> {
+        self.spans.remove(chunk)
     }
 
     /// Pushes some rows of the table: whole chunks as they are, the others row by row.

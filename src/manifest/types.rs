@@ -90,6 +90,10 @@ pub struct GithubSection {
     /// Requests under way at once.
     #[schemars(range(min = 1))]
     pub concurrency: std::num::NonZeroUsize,
+    /// Requests in a minute at the most: 900 where it is not given, as GitHub allows; as many as the
+    /// server takes on any other.
+    #[schemars(range(min = 1))]
+    pub requests_per_minute: Option<std::num::NonZeroU32>,
     /// Seconds after which a request is given up and tried again.
     #[schemars(range(min = 1))]
     pub timeout: std::num::NonZeroU64,
@@ -99,6 +103,12 @@ pub struct GithubSection {
 }
 
 impl GithubSection {
+    /// How many requests may leave in a minute.
+    pub fn requests_per_minute(&self) -> Option<std::num::NonZeroU32> {
+        let public = const { std::num::NonZeroU32::new(900) };
+        self.requests_per_minute.or(public.filter(|_| self.is_public()))
+    }
+
     /// Whether this is github.com itself, and not another server that speaks as it does.
     pub fn is_public(&self) -> bool {
         self.base_url == Text::Plain(PUBLIC.into())
@@ -114,6 +124,7 @@ impl Default for GithubSection {
             base_url: Text::Plain(PUBLIC.into()),
             api_version: "2022-11-28".into(),
             concurrency: const { std::num::NonZeroUsize::new(6).unwrap() },
+            requests_per_minute: None,
             timeout: const { std::num::NonZeroU64::new(30).unwrap() },
             attempts: const { std::num::NonZeroU32::new(6).unwrap() },
         }

@@ -1,6 +1,6 @@
 //! Kind `github`: rows from GitHub's REST lists, single objects, diffs, and GraphQL queries.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,12 +12,12 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use toml::Spanned;
 
-use super::seen::{Seen, half};
+use super::seen::{Half, Seen, half};
 use super::{
     Ask, Columns, Compile, Compiled, Components, Kind, RowError, RowStage, RowWork, Secret,
     StageError, Work, World,
 };
-use crate::clients::{self, Asking, Pace, Query, Request, Transport, Walk};
+use crate::clients::{self, Asking, CallError, Go, Pace, Place, Query, Request, Transport};
 use crate::manifest::parse_age;
 use crate::programs::{Jq, Template};
 use crate::store::{ArtifactWriter, Made, Store};
@@ -59,6 +59,11 @@ struct Settings {
     /// answer; the object as it is where there is none.
     #[schemars(with = "Option<String>")]
     pick: Option<Spanned<String>>,
+    /// A list of issues or pull requests: whether GitHub is asked how many there are, where it can be
+    /// (with a token), so that a list that lacks some is not taken for the whole. True where it is
+    /// not given.
+    #[schemars(with = "Option<bool>")]
+    check_total: Option<Spanned<bool>>,
     /// How old an answer may be (`12h`, `7d`) before GitHub is asked whether it still holds; for
     /// ever where it is not given.
     #[schemars(with = "Option<String>")]
@@ -81,6 +86,7 @@ struct Stage {
     key: Vec<String>,
     keep: Vec<String>,
     max_age: Option<Duration>,
+    check_total: bool,
     concurrency: usize,
 }
 
@@ -151,7 +157,17 @@ impl Kind for Github {
         let secrets = secrets.collect();
         let keep = shape.keep.clone();
         let concurrency = cx.manifest.github.concurrency.get();
-        let stage = Stage { client, question, pick, key: key.clone(), keep, max_age, concurrency };
+        let check_total = settings.check_total.is_none_or(|check| *check.get_ref());
+        let stage = Stage {
+            client,
+            question,
+            pick,
+            key: key.clone(),
+            keep,
+            max_age,
+            check_total,
+            concurrency,
+        };
         Some(Compiled {
             work: Work::Rows(RowWork { stage: Arc::new(stage), shape, filter: filter? }),
             columns,
@@ -188,6 +204,10 @@ fn question(cx: &mut Compile<'_>, settings: &Settings) -> Option<Question> {
     }
     if let (Some(batch), None) = (&settings.batch, &settings.graphql) {
         cx.fail(batch.span(), "`batch` belongs to `graphql`", Some("remove it".into()));
+        return None;
+    }
+    if let (Some(check), None) = (&settings.check_total, &settings.list) {
+        cx.fail(check.span(), "`check_total` belongs to `list`", Some("remove it".into()));
         return None;
     }
     if let Some(address) = &settings.list {
@@ -275,9 +295,10 @@ fn client(cx: &mut Compile<'_>) -> Option<clients::Github> {
         attempts: github.attempts.get(),
         pace: Pace {
             concurrency: github.concurrency,
-            requests_per_minute: None,
+            requests_per_minute: github.requests_per_minute(),
             tokens_per_minute: None,
             tokens: 0,
+            burst: 0.1,
         },
     })
 }
@@ -354,8 +375,9 @@ impl RowStage for Stage {
     fn foresee(&self, ask: &Ask, transport: &Transport) -> (Vec<Request>, bool) {
         match &self.question {
             Question::List(_) | Question::Lists(_) => {
+                let totals = ask.requests.iter().filter_map(|first| self.total(first, transport));
                 let walks = ask.requests.iter().map(|first| self.client.foresee(transport, first));
-                walks.fold((Vec::new(), true), |(mut all, exact), (pages, whole)| {
+                walks.fold((totals.collect(), true), |(mut all, exact), (pages, whole)| {
                     all.extend(pages);
                     (all, exact && whole)
                 })
@@ -393,13 +415,33 @@ impl Stage {
             Question::Lists(lists) => self.lists(lists, row, asking).await,
             Question::Diff(_) => self.diff(&ask.requests[0], asking).await,
             _ => {
-                let answer = asking.transport.call(&ask.requests[0], asking).await?;
-                match answer.is_success() {
-                    true => self.pick(&answer.json()?),
-                    false => Ok(vec![outcome(answer.status)]),
+                let mut answer = asking.transport.call(&ask.requests[0], asking).await?;
+                let mut place = answer.moved_to().map(str::to_owned);
+                if answer.status == 404
+                    && let Some(Place::At(there)) =
+                        self.client.place(asking, &ask.requests[0].url).await?
+                {
+                    answer = asking.transport.call(&self.client.at(&there), asking).await?;
+                    place = Some(there);
                 }
+                if !answer.is_success() {
+                    return Ok(vec![outcome(answer.status)]);
+                }
+                let mut rows = self.pick(&answer.json()?)?;
+                if let Some(place) = place {
+                    rows.iter_mut().for_each(|row| row.extend(moved(&place)));
+                }
+                Ok(rows)
             }
         }
+    }
+
+    /// How GitHub is asked how many elements a list has, where it can be.
+    fn total(&self, first: &Request, transport: &Transport) -> Option<Request> {
+        let may = self.check_total && matches!(self.question, Question::List(_));
+        let total = self.client.total(first).filter(|_| may)?;
+        let asks = !transport.is_offline() && clients::secret_in(total.auth.as_deref()?).is_some();
+        (asks || transport.is_recorded(total.key()).unwrap_or(false)).then_some(total)
     }
 
     /// Every element of every page, once: one that moved while the list was paged stands where it
@@ -423,9 +465,21 @@ impl Stage {
         let mut fault = None;
         let mut missing = None;
         let mut enough = false;
+        // Asked before the list, which may grow meanwhile.
+        let total = match self.total(first, &asking.transport) {
+            Some(total) if world.limit.is_none() => self.client.count(asking, &total).await?,
+            _ => None,
+        };
+        let mut elements: HashSet<Half> = HashSet::new();
         let walk = self.client.list(asking, first, |page| {
             missing = missing.or(page.outcome);
+            if let Some(to) = &page.moved_to {
+                (world.note)(format!("{} is now {to}", first.shown()));
+            }
             for element in &page.elements {
+                if total.is_some() {
+                    elements.insert(half(clients::identity(element).as_bytes()));
+                }
                 let picked = self.pick(element);
                 let added = picked.and_then(|rows| {
                     for row in rows {
@@ -443,8 +497,8 @@ impl Stage {
             }
             enough |= world.limit.is_some_and(|most| list.writer.rows() >= most);
             match (&fault, enough) {
-                (None, false) => Ok(Walk::On),
-                _ => Ok(Walk::Enough),
+                (None, false) => Ok(Go::On),
+                _ => Ok(Go::Enough),
             }
         });
         let walked = walk.await;
@@ -456,7 +510,13 @@ impl Stage {
                 first.shown(),
                 meaning(status)
             ))),
-            (None, Ok(()), None) => list.finish(&world.store),
+            (None, Ok(()), None) => match total {
+                Some(total) if (elements.len() as u64) < total => {
+                    let (found, at) = (elements.len() as u64, first.shown());
+                    Err(CallError::Missing { found, total, at }.into())
+                }
+                _ => list.finish(&world.store),
+            },
         }
     }
 
@@ -473,22 +533,46 @@ impl Stage {
     ) -> Result<Vec<Row>, RowError> {
         let mut gathered = Row::new();
         let mut missing = None;
+        let mut moved_to = None;
         for (name, address) in lists {
             let mut elements = Vec::new();
             if let Some(path) = optional(address, row)? {
-                let first = self.client.get(&path);
-                let walk = self.client.list(asking, &first, |page| {
-                    missing = missing.or(page.outcome);
-                    elements.extend(page.elements);
-                    Ok(Walk::On)
-                });
-                walk.await?;
+                let mut first = self.client.get(&path);
+                let mut place = None;
+                loop {
+                    let mut absent = None;
+                    let walk = self.client.list(asking, &first, |page| {
+                        absent = absent.or(page.outcome);
+                        elements.extend(page.elements);
+                        Ok(Go::On)
+                    });
+                    walk.await?;
+                    // What was transferred has its parts at its new place.
+                    if absent == Some(404) {
+                        match self.client.place(asking, &first.url).await? {
+                            Some(Place::At(there)) => {
+                                first = self.client.at(&there);
+                                // A second place is not looked for.
+                                if place.replace(there).is_none() {
+                                    continue;
+                                }
+                            }
+                            Some(Place::Gone(status)) => absent = Some(status),
+                            None => {}
+                        }
+                    }
+                    missing = missing.or(absent);
+                    break;
+                }
+                moved_to = moved_to.or(place);
             }
             gathered.insert(name.clone(), elements.into());
         }
         let mut rows = self.pick(&Value::Object(gathered))?;
         if let Some(status) = missing {
             rows.iter_mut().for_each(|row| row.extend(outcome(status)));
+        } else if let Some(place) = moved_to {
+            rows.iter_mut().for_each(|row| row.extend(moved(&place)));
         }
         Ok(rows)
     }
@@ -507,23 +591,41 @@ impl Stage {
             return Ok(vec![outcome(answer.status)]);
         }
         let path = request.url.strip_prefix(&self.client.base_url).unwrap_or(&request.url);
-        // Small pages: in large ones GitHub leaves patches out without saying so.
-        let first = self.client.get(&format!("{path}/files?per_page=30"));
-        let mut diff = String::new();
-        let mut files = Vec::new();
-        let mut missing = None;
-        let walk = self.client.list(asking, &first, |page| {
-            missing = missing.or(page.outcome);
-            for file in &page.elements {
-                files.push(add_file(&mut diff, file));
-            }
-            Ok(Walk::On)
-        });
-        walk.await?;
-        if let Some(status) = missing {
-            return Ok(vec![outcome(status)]);
+        let pull = asking.transport.call(&self.client.get(path), asking).await?;
+        if !pull.is_success() {
+            return Ok(vec![outcome(pull.status)]);
         }
-        let complete = files.iter().all(|file| file["complete"] == json!(true));
+        let (mut diff, mut files) = (String::new(), Vec::new());
+        // In large pages GitHub leaves patches out without saying so: then in smaller ones.
+        for size in [30, 5, 1] {
+            let first = self.client.get(&format!("{path}/files?per_page={size}"));
+            (diff, files) = (String::new(), Vec::new());
+            let (mut missing, mut cut) = (None, false);
+            let walk = self.client.list(asking, &first, |page| {
+                missing = missing.or(page.outcome);
+                let mut lines = 0;
+                for file in &page.elements {
+                    let patch = file["patch"].as_str();
+                    lines += patch.map_or(0, |patch| patch.lines().count());
+                    cut |= patch.is_none() && file["changes"] == 0 && lines >= CUT_LINES;
+                    files.push(add_file(&mut diff, file));
+                }
+                Ok(Go::On)
+            });
+            walk.await?;
+            if let Some(status) = missing {
+                return Ok(vec![outcome(status)]);
+            }
+            if !cut {
+                break;
+            }
+        }
+        let pull = pull.json()?;
+        let sum = |name: &str| files.iter().filter_map(|file| file[name].as_u64()).sum::<u64>();
+        // What GitHub lists must be what it counts.
+        let counted = pull["changed_files"] == files.len()
+            && ["additions", "deletions"].iter().all(|name| pull[*name] == sum(name));
+        let complete = counted && files.iter().all(|file| file["complete"] == json!(true));
         self.pick(&json!({
             "diff": diff, "complete": complete, "from": "files", "files": files,
         }))
@@ -586,6 +688,8 @@ struct List<'a> {
     offer: &'a (dyn Fn(&Row) + Send + Sync),
 }
 
+/// After about so many lines of patches in one answer GitHub leaves the rest of them out.
+const CUT_LINES: usize = 10_000;
 /// Lists of up to so many rows are remembered as rows, longer ones as an artifact.
 const SHORT: u64 = 500;
 
@@ -683,6 +787,12 @@ fn optional(address: &Template, row: &Row) -> Result<Option<String>, RowError> {
 /// What a row holds in place of an answer that there will never be.
 fn outcome(status: u16) -> Row {
     let outcome = json!({ "status": status, "reason": meaning(status) });
+    Row::from_iter([("_outcome".to_owned(), outcome)])
+}
+
+/// What a row holds beside an answer that was found elsewhere.
+fn moved(to: &str) -> Row {
+    let outcome = json!({ "status": 301, "reason": "moved", "to": to });
     Row::from_iter([("_outcome".to_owned(), outcome)])
 }
 

@@ -227,6 +227,9 @@ impl From<CallError> for RowError {
         match error {
             error if error.stops_the_stage() => RowError::Stage(StageError::Call(error)),
             CallError::Refused { .. } => RowError::Row(error.to_string()),
+            CallError::Short { .. } | CallError::TooMany { .. } | CallError::Missing { .. } => {
+                RowError::Answer(error.to_string())
+            }
             error => RowError::Passing(error.to_string()),
         }
     }

@@ -11,7 +11,7 @@ use super::StageError;
 use crate::table::Digest;
 
 /// Keys that are held in memory at the most.
-const MOST: usize = if cfg!(test) { 1_000 } else { 100_000 };
+const MOST: usize = if cfg!(test) { 1_000 } else { 400_000 };
 
 /// Half a digest: enough to tell rows apart, small enough for millions.
 pub type Half = [u8; 16];
@@ -41,14 +41,20 @@ impl Seen {
 
     /// Where `key` was first seen; noted now where it is new.
     pub fn see(&mut self, key: Half, here: Place) -> Result<Option<Place>, StageError> {
-        if let Some(found) = self.find(key)? {
-            return Ok(Some(found));
+        let found = self.find(key)?;
+        if found.is_none() {
+            self.note(key, here)?;
         }
+        Ok(found)
+    }
+
+    /// Notes where a new key was seen.
+    pub fn note(&mut self, key: Half, here: Place) -> Result<(), StageError> {
         if self.memory.len() >= MOST {
             self.spill().map_err(failed)?;
         }
         self.memory.insert(key, here);
-        Ok(None)
+        Ok(())
     }
 
     pub fn find(&self, key: Half) -> Result<Option<Place>, StageError> {

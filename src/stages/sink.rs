@@ -104,7 +104,7 @@ impl Sink {
                     return Ok(false);
                 }
                 for (place, key) in (start..).zip(keys) {
-                    seen.see(*key, (place, None))?;
+                    seen.note(*key, (place, None))?;
                 }
                 kept.extend(keys);
                 Ok(true)

@@ -80,6 +80,9 @@ pub struct ArtifactWriter {
     store: Store,
     columns: IndexMap<String, Types>,
     chunks: Vec<Chunk>,
+    /// For each chunk, the first row after it.
+    ends: Vec<u64>,
+    looked: Option<(usize, VecDeque<Row>)>,
     rows: u64,
     buffer: Vec<u8>,
     buffered: u64,
@@ -139,6 +142,7 @@ impl ArtifactWriter {
             columns.push((place, *types));
         }
         self.rows += chunk.rows;
+        self.ends.push(self.rows);
         self.chunks.push(Chunk { digest: chunk.digest.clone(), rows: chunk.rows, columns });
         true
     }
@@ -152,18 +156,16 @@ impl ArtifactWriter {
         self.chunks.len()
     }
 
-    /// A row of those so far.
-    pub fn row(&self, place: u64) -> Result<Option<Row>, StoreError> {
-        let mut start = 0;
-        for chunk in &self.chunks {
-            if place < start + chunk.rows {
-                let mut rows = rows_of(&self.store.lines_of(chunk)?)?;
-                return Ok(usize::try_from(place - start).ok().and_then(|at| rows.remove(at)));
-            }
-            start += chunk.rows;
+    /// A row of those so far. The chunk that was last looked at is held.
+    pub fn row(&mut self, place: u64) -> Result<Option<Row>, StoreError> {
+        let chunk = self.ends.partition_point(|end| *end <= place);
+        let start = chunk.checked_sub(1).map_or(0, |before| self.ends[before]);
+        let row = |rows: &VecDeque<Row>| rows.get(usize::try_from(place - start).ok()?).cloned();
+        let Some(found) = self.chunks.get(chunk) else { return Ok(row(&rows_of(&self.buffer)?)) };
+        if self.looked.as_ref().is_none_or(|(looked, _)| *looked != chunk) {
+            self.looked = Some((chunk, rows_of(&self.store.lines_of(found)?)?));
         }
-        let mut rows = rows_of(&self.buffer)?;
-        Ok(usize::try_from(place - start).ok().and_then(|at| rows.remove(at)))
+        Ok(self.looked.as_ref().and_then(|(_, rows)| row(rows)))
     }
 
     fn cut(&mut self) -> Result<(), StoreError> {
@@ -172,6 +174,7 @@ impl ArtifactWriter {
             self.store.put_object(digest, &zstd::encode_all(&self.buffer[..], 3)?)?;
         }
         let columns = self.here.drain(..).collect();
+        self.ends.push(self.rows);
         self.chunks.push(Chunk { digest: digest.hex(), rows: self.buffered, columns });
         self.buffer.clear();
         self.buffered = 0;
@@ -211,6 +214,8 @@ impl Store {
             store: self.clone(),
             columns,
             chunks: Vec::new(),
+            ends: Vec::new(),
+            looked: None,
             rows: 0,
             buffer: Vec::new(),
             buffered: 0,

@@ -286,4 +286,4 @@ pub(super) fn compress(bytes: &[u8]) -> Result<Vec<u8>, StoreError> {
 }
 
 /// How hard zstd tries.
-const LEVEL: i32 = 1;
+const LEVEL: i32 = 3;

@@ -85,13 +85,20 @@ impl Stretches {
         Ok(fields.into_iter().collect())
     }
 
-    /// The stretch that begins with the next line (`first` bytes) and still stands there whole.
+    /// The stretch that begins with the next line (`first` bytes) and still stands there whole. One
+    /// that does not is not looked for again in what was looked at, however often its first line
+    /// comes.
     fn find(&self, lines: &mut Lines, first: usize) -> io::Result<Option<&Stretch>> {
-        let Some(stretch) = self.by_first.get(&Digest::of(lines.line(first))) else {
+        let digest = Digest::of(lines.line(first));
+        let Some(stretch) = self.by_first.get(&digest) else { return Ok(None) };
+        if lines.not_before.get(&digest).is_some_and(|place| lines.passed < *place) {
             return Ok(None);
-        };
+        }
         let whole = lines.fill(stretch.bytes)?
             && Digest::of(lines.line(stretch.bytes)).hex() == stretch.digest;
+        if !whole {
+            lines.not_before.insert(digest, lines.passed + stretch.bytes as u64);
+        }
         Ok(whole.then_some(stretch))
     }
 }
@@ -165,6 +172,12 @@ impl Store {
             }
             let chunks = writer.chunks();
             let line = lines.line(first);
+            // The last line of a file may be the beginning of one, the next time.
+            let whole = line.ends_with(b"\n");
+            if open.is_none() && line.trim_ascii().is_empty() {
+                lines.pass(first, 1);
+                continue;
+            }
             let (_, hasher, bytes, count, here) = open.get_or_insert_with(|| {
                 (Digest::of(line), blake3::Hasher::new(), 0, 0, IndexSet::new())
             });
@@ -184,7 +197,7 @@ impl Store {
             }
             lines.pass(first, 1);
             if let Some((first, hasher, bytes, lines, here)) =
-                open.take_if(|_| writer.chunks() > chunks)
+                open.take_if(|_| writer.chunks() > chunks && whole)
             {
                 seen.extend(&here);
                 stretches.push(Stretch {
@@ -218,11 +231,16 @@ struct Lines {
     start: usize,
     /// The number of the next line.
     number: u64,
+    /// Bytes before the next line.
+    passed: u64,
+    /// Where stretches that did not stand whole may be looked for again, by their first line.
+    not_before: HashMap<Digest, u64>,
 }
 
 impl Lines {
     fn open(path: &Path) -> io::Result<Lines> {
-        Ok(Lines { file: File::open(path)?, buffer: Vec::new(), start: 0, number: 1 })
+        let (buffer, not_before) = (Vec::new(), HashMap::new());
+        Ok(Lines { file: File::open(path)?, buffer, start: 0, number: 1, passed: 0, not_before })
     }
 
     /// How many bytes the next line has; `None` at the end of the file.
@@ -260,6 +278,7 @@ impl Lines {
 
     fn pass(&mut self, bytes: usize, lines: u64) {
         self.start += bytes;
+        self.passed += bytes as u64;
         self.number += lines;
     }
 }
