@@ -20,7 +20,7 @@ mod world;
 
 use clap::Parser;
 use generate::Generator;
-use limit::Limit;
+use limit::Limits;
 use models::Models;
 use server::Server;
 use std::error::Error;
@@ -57,12 +57,8 @@ struct Flags {
     /// Delay of every answer
     #[arg(long, value_name = "MS", default_value_t = 0)]
     latency_ms: u64,
-    /// Requests that GitHub allows in a window; no limit is announced or enforced without it
-    #[arg(long, value_name = "N")]
-    github_limit: Option<u64>,
-    /// How long that window is
-    #[arg(long, value_name = "SECONDS", default_value_t = 3600)]
-    github_window: u64,
+    #[command(flatten)]
+    limits: limit::Flags,
 }
 
 #[tokio::main]
@@ -83,7 +79,7 @@ async fn run(flags: Flags) -> Result<(), Box<dyn Error>> {
         latency: Duration::from_millis(flags.latency_ms),
         stats: Default::default(),
         faults: Default::default(),
-        limit: Limit::new(flags.github_limit, flags.github_window),
+        limits: Limits::new(flags.limits),
     });
     let listener = TcpListener::bind(("127.0.0.1", flags.port)).await?;
     let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);

@@ -1,8 +1,8 @@
 //! Connections, and the way of a request: own endpoints, faults, delay, handler, count.
 
 use crate::ask::{self, Answer, Ask};
-use crate::faults::Faults;
-use crate::limit::Limit;
+use crate::faults::{Faults, Strike};
+use crate::limit::Limits;
 use crate::models::Models;
 use crate::stats::Stats;
 use crate::world::World;
@@ -27,7 +27,7 @@ pub struct Server {
     pub latency: Duration,
     pub stats: Stats,
     pub faults: Faults,
-    pub limit: Limit,
+    pub limits: Limits,
 }
 
 impl Server {
@@ -84,12 +84,17 @@ impl Server {
     }
 
     async fn work(self: Arc<Self>, ask: Ask) -> Answer {
-        let strike = self.faults.strike(&ask.path);
+        let visit = ask.path.starts_with("/github/").then(|| self.limits.enter());
+        let refusal = visit.as_ref().and_then(|it| it.refusal(github::resource(&ask.path)));
+        let strike = match &refusal {
+            Some(_) => Strike::default(),
+            None => self.faults.strike(&ask.path),
+        };
         let delay = strike.delay + self.latency;
         if !delay.is_zero() {
             tokio::time::sleep(delay).await;
         }
-        let answer = strike.apply(|| self.answer(&ask));
+        let answer = refusal.unwrap_or_else(|| strike.apply(|| self.answer(&ask)));
         let template = match ask.path.strip_prefix("/github") {
             Some(path) => github::template(path),
             None => Models::template(&ask.path),
@@ -103,7 +108,7 @@ impl Server {
             self.models.answer(ask)
         } else if ask.path.starts_with("/github/") {
             let world = self.world.read().unwrap_or_else(PoisonError::into_inner);
-            github::answer(&world, &self.limit, ask)
+            github::answer(&world, &self.limits, ask)
         } else {
             github::not_found()
         }
@@ -124,10 +129,13 @@ impl Server {
             }
             ("GET", "/_stats") => {
                 let since = ask.param("since_us").and_then(|time| time.parse().ok());
-                Answer::value(200, &self.stats.to_json(since))
+                let mut stats = self.stats.to_json(since);
+                self.limits.stats(&mut stats);
+                Answer::value(200, &stats)
             }
             ("DELETE", "/_stats") => {
                 self.stats.reset();
+                self.limits.reset_stats();
                 done(Ok(()))
             }
             ("POST", "/_faults") => done(self.faults.add(&ask.body)),

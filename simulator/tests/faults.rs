@@ -29,7 +29,10 @@ fn faults_strike_their_share_and_are_counted() {
             "total": 102,
             "under_way": 0,
             "by_endpoint": {"GET /repos/{owner}/{repo}/issues": 100, "GET /user": 1, "GET /v1/models": 1},
-            "by_status": {"200": 102 - failed, "502": failed}
+            "by_status": {"200": 102 - failed, "502": failed},
+            "refused": {"primary": 0, "secondary": 0},
+            "most_at_once": 1,
+            "most_in_a_minute": 101
         })
     );
     simulator.send("DELETE", "/_stats", &[], "");

@@ -7,7 +7,7 @@ mod rest;
 mod search;
 
 use crate::ask::{Answer, Ask};
-use crate::limit::Limit;
+use crate::limit::{self, Limits};
 use crate::world::{Found, Repo, World};
 use serde_json::json;
 
@@ -41,19 +41,35 @@ pub fn template(path: &str) -> &'static str {
     }
 }
 
-pub fn answer(world: &World, limit: &Limit, ask: &Ask) -> Answer {
+/// Whose limit a request counts for.
+pub fn resource(path: &str) -> &'static str {
+    match path.strip_prefix("/github") {
+        Some("/graphql") => "graphql",
+        Some(path) if path.starts_with("/search/") => "search",
+        _ => "core",
+    }
+}
+
+pub fn answer(world: &World, limits: &Limits, ask: &Ask) -> Answer {
     let path = ask.path.strip_prefix("/github").unwrap_or(&ask.path);
     let api = format!("{}/github", ask.base);
     let parts: Vec<&str> = path.split('/').skip(1).collect();
-    let answer = match (ask.method.as_str(), parts.as_slice()) {
+    let (answer, cost) = match (ask.method.as_str(), parts.as_slice()) {
         // What is left may be asked at any time.
-        ("GET", ["rate_limit"]) => limit.tell(),
-        ("POST", ["graphql"]) => limit.apply("graphql", || graphql::answer(world, ask)),
-        ("GET", ["search", "issues"]) => limit.apply("search", || search::answer(world, ask, &api)),
-        ("GET", parts) => limit.apply("core", || core(world, parts, ask, &api)),
-        _ => not_found(),
+        ("GET", ["rate_limit"]) => return finish(limits.tell(), ask),
+        ("POST", ["graphql"]) => graphql::answer(world, limits, ask),
+        ("GET", ["search", "issues"]) => (search::answer(world, ask, &api), 1),
+        ("GET", parts) => (core(world, parts, ask, &api), 1),
+        _ => return finish(not_found(), ask),
     };
-    finish(answer, ask)
+    let mut answer = finish(answer, ask);
+    let resource = resource(&ask.path);
+    let charged = limits.charge(resource, if answer.status == 304 { 0 } else { cost });
+    if charged.refused {
+        answer = finish(limit::exceeded(resource), ask);
+    }
+    answer.headers.extend(charged.headers);
+    answer
 }
 
 fn core(world: &World, parts: &[&str], ask: &Ask, api: &str) -> Answer {

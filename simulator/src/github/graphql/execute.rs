@@ -3,6 +3,7 @@
 use super::Request;
 use super::objects::{Fail, Found, Object, Resolver};
 use super::schema::SCHEMA;
+use crate::limit::Standing;
 use crate::world::World;
 use graphql_parser::query::{
     Directive, Field, Selection, SelectionSet, TypeCondition, Value as Literal,
@@ -19,8 +20,8 @@ struct Run<'r> {
 /// A field of the answer, and everything that the query asks of it (it may be asked twice).
 type Asked<'r> = (&'r str, Vec<&'r Field<'static, String>>);
 
-pub fn execute(world: &World, request: &Request) -> (Value, Vec<Value>) {
-    let resolver = Resolver { world };
+pub fn execute(world: &World, standing: &Standing, request: &Request) -> (Value, Vec<Value>) {
+    let resolver = Resolver { world, standing };
     let mut run = Run { request, resolver, errors: Vec::new(), path: Vec::new() };
     let data = run.object(&Object::Query, &[request.selections]);
     (data.unwrap_or(Value::Null), run.errors)

@@ -1,6 +1,7 @@
 //! `POST /graphql`: a document is parsed, checked against the schema as a whole, then executed.
 
 mod check;
+mod cost;
 mod execute;
 mod items;
 mod leaves;
@@ -9,7 +10,9 @@ mod paging;
 mod schema;
 
 use crate::ask::{Answer, Ask};
+use crate::limit::Limits;
 use crate::world::World;
+use cost::Cost;
 use graphql_parser::query::{
     Definition, FragmentDefinition, OperationDefinition, SelectionSet, VariableDefinition,
     parse_query,
@@ -25,7 +28,14 @@ pub struct Request<'a> {
     declared: &'a [VariableDefinition<'static, String>],
 }
 
-pub fn answer(world: &World, ask: &Ask) -> Answer {
+/// The answer, and the points that it costs.
+pub fn answer(world: &World, limits: &Limits, ask: &Ask) -> (Answer, u64) {
+    let mut cost = Cost::default();
+    let answer = answered(world, limits, ask, &mut cost);
+    (answer, cost.points())
+}
+
+fn answered(world: &World, limits: &Limits, ask: &Ask, cost: &mut Cost) -> Answer {
     let Ok(body) = serde_json::from_slice::<Value>(&ask.body) else {
         return super::problem(400, "Problems parsing JSON");
     };
@@ -71,7 +81,9 @@ pub fn answer(world: &World, ask: &Ask) -> Answer {
     if !errors.is_empty() {
         return Answer::value(200, &json!({"errors": errors}));
     }
-    let (data, errors) = execute::execute(world, &request);
+    *cost = Cost::of(&request);
+    let standing = limits.standing("graphql", cost.points(), cost.nodes);
+    let (data, errors) = execute::execute(world, &standing, &request);
     let answer = match errors.is_empty() {
         true => json!({"data": data}),
         false => json!({"data": data, "errors": errors}),

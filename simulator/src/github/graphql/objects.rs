@@ -3,6 +3,7 @@
 use super::leaves;
 use super::paging::{self, Paging, cursor};
 use crate::github::{rest::VIEWER, search};
+use crate::limit::Standing;
 use crate::timeline::{Event, Handle, What};
 use crate::world::{Repo, World};
 use serde_json::{Map, Value, json};
@@ -62,6 +63,7 @@ pub type Answer<'a> = Result<Found<'a>, Fail>;
 
 pub struct Resolver<'a> {
     pub world: &'a World,
+    pub standing: &'a Standing,
 }
 
 impl Object<'_> {
@@ -143,11 +145,12 @@ impl<'a> Resolver<'a> {
         match object {
             Object::Query => self.query(&page),
             Object::RateLimit => value(match name {
-                "limit" => json!(5000),
-                "remaining" => json!(4999),
-                "resetAt" => json!("2100-01-01T00:00:00Z"),
-                "nodeCount" => json!(0),
-                _ => json!(1),
+                "limit" => json!(self.standing.limit),
+                "remaining" => json!(self.standing.limit - self.standing.used),
+                "resetAt" => json!(self.standing.reset),
+                "nodeCount" => json!(self.standing.nodes),
+                "used" => json!(self.standing.used),
+                _ => json!(self.standing.cost),
             }),
             Object::Repository(repo) => self.repository(repo, &page),
             Object::Item(handle) => self.item(handle, &page),
