@@ -59,6 +59,8 @@ struct Flags {
     latency_ms: u64,
     #[command(flatten)]
     limits: limit::Flags,
+    #[command(flatten)]
+    rules: github::Rules,
 }
 
 #[tokio::main]
@@ -80,6 +82,7 @@ async fn run(flags: Flags) -> Result<(), Box<dyn Error>> {
         stats: Default::default(),
         faults: Default::default(),
         limits: Limits::new(flags.limits),
+        rules: flags.rules,
     });
     let listener = TcpListener::bind(("127.0.0.1", flags.port)).await?;
     let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);

@@ -28,6 +28,7 @@ pub struct Server {
     pub stats: Stats,
     pub faults: Faults,
     pub limits: Limits,
+    pub rules: github::Rules,
 }
 
 impl Server {
@@ -108,7 +109,7 @@ impl Server {
             self.models.answer(ask)
         } else if ask.path.starts_with("/github/") {
             let world = self.world.read().unwrap_or_else(PoisonError::into_inner);
-            github::answer(&world, &self.limits, ask)
+            github::answer(&world, &self.limits, &self.rules, ask)
         } else {
             github::not_found()
         }

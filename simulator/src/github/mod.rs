@@ -11,6 +11,24 @@ use crate::limit::{self, Limits};
 use crate::world::{Found, Repo, World};
 use serde_json::json;
 
+/// What GitHub refuses beside its limits, where flags ask for it.
+#[derive(clap::Args)]
+#[group(skip)]
+pub struct Rules {
+    /// Rows of a list of issues, pull requests or comments that page numbers lead to
+    #[arg(long, value_name = "N")]
+    list_wall: Option<usize>,
+    /// Whether the links of issues lead past that wall, by cursors, or are page numbers
+    #[arg(long, value_enum, default_value_t = Links::Cursor)]
+    wall_links: Links,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Links {
+    Cursor,
+    Page,
+}
+
 pub const DOCS: &str = "https://docs.github.com/rest";
 
 /// The template of the endpoint that `path` (without `/github`) names, for the counts.
@@ -50,7 +68,7 @@ pub fn resource(path: &str) -> &'static str {
     }
 }
 
-pub fn answer(world: &World, limits: &Limits, ask: &Ask) -> Answer {
+pub fn answer(world: &World, limits: &Limits, rules: &Rules, ask: &Ask) -> Answer {
     let path = ask.path.strip_prefix("/github").unwrap_or(&ask.path);
     let api = format!("{}/github", ask.base);
     let parts: Vec<&str> = path.split('/').skip(1).collect();
@@ -59,7 +77,7 @@ pub fn answer(world: &World, limits: &Limits, ask: &Ask) -> Answer {
         ("GET", ["rate_limit"]) => return finish(limits.tell(), ask),
         ("POST", ["graphql"]) => graphql::answer(world, limits, ask),
         ("GET", ["search", "issues"]) => (search::answer(world, ask, &api), 1),
-        ("GET", parts) => (core(world, parts, ask, &api), 1),
+        ("GET", parts) => (core(world, rules, parts, ask, &api), 1),
         _ => return finish(not_found(), ask),
     };
     let mut answer = finish(answer, ask);
@@ -72,17 +90,17 @@ pub fn answer(world: &World, limits: &Limits, ask: &Ask) -> Answer {
     answer
 }
 
-fn core(world: &World, parts: &[&str], ask: &Ask, api: &str) -> Answer {
+fn core(world: &World, rules: &Rules, parts: &[&str], ask: &Ask, api: &str) -> Answer {
     match parts {
         ["user"] => rest::user(api),
         ["repos", owner, name, rest @ ..] => match world.find(&format!("{owner}/{name}")) {
-            Found::Here(repo) => rest::answer(world, repo, rest, ask, api),
+            Found::Here(repo) => rest::answer(world, rules, repo, rest, ask, api),
             Found::Moved(repo) => moved(repo, rest, ask, api),
             Found::Nowhere => not_found(),
         },
         ["repositories", id, rest @ ..] => {
             let repo = id.parse().ok().and_then(|id| world.by_id(id));
-            let answer = repo.map(|repo| rest::answer(world, repo, rest, ask, api));
+            let answer = repo.map(|repo| rest::answer(world, rules, repo, rest, ask, api));
             answer.unwrap_or_else(not_found)
         }
         _ => not_found(),

@@ -1,8 +1,8 @@
 //! GitHub REST below one repository.
 
 use super::lists;
-use super::not_found;
 use super::render::Render;
+use super::{Rules, not_found};
 use crate::ask::{Answer, Ask};
 use crate::diff;
 use crate::item::Item;
@@ -23,6 +23,7 @@ pub fn user(api: &str) -> Answer {
 /// What a request below a repository is about.
 struct Call<'a> {
     world: &'a World,
+    rules: &'a Rules,
     repo: &'a Repo,
     ask: &'a Ask,
     render: Render<'a>,
@@ -30,25 +31,32 @@ struct Call<'a> {
     url: String,
 }
 
-pub fn answer(world: &World, repo: &Repo, rest: &[&str], ask: &Ask, api: &str) -> Answer {
+pub fn answer(
+    world: &World,
+    rules: &Rules,
+    repo: &Repo,
+    rest: &[&str],
+    ask: &Ask,
+    api: &str,
+) -> Answer {
     let below: String = rest.iter().map(|part| format!("/{part}")).collect();
     let url = format!("{api}/repositories/{}{below}", repo.id);
-    let call = Call { world, repo, ask, render: Render { api }, url };
+    let call = Call { world, rules, repo, ask, render: Render { api }, url };
     let item =
         rest.get(1).and_then(|number| number.parse().ok()).and_then(|number| repo.item(number));
     match (rest, item) {
         ([], _) => one(|out| call.render.repository(out, repo)),
         (["issues"], _) => {
-            let numbers = lists::numbers(repo, ask, false);
-            call.list(&numbers, |out, number| {
+            let keys = lists::keys(repo, ask, false);
+            lists::keyed(rules, ask, &call.url, keys, |out, (_, number)| {
                 if let Some(item) = repo.item(*number) {
                     call.render.issue(out, repo, &item);
                 }
             })
         }
         (["pulls"], _) => {
-            let numbers = lists::numbers(repo, ask, true);
-            call.list(&numbers, |out, number| {
+            let (keys, _) = lists::keys(repo, ask, true);
+            call.walled(&keys, |out, (_, number)| {
                 if let Some(item) = repo.item(*number) {
                     call.render.pull(out, repo, &item, false);
                 }
@@ -73,6 +81,10 @@ impl Call<'_> {
         lists::answer(self.ask, &self.url, items, each)
     }
 
+    fn walled<T>(&self, items: &[T], each: impl FnMut(&mut Vec<u8>, &T)) -> Answer {
+        lists::walled(self.rules, self.ask, &self.url, items, each)
+    }
+
     fn below_issue(&self, item: &Item, part: &str) -> Answer {
         let (repo, render) = (self.repo, &self.render);
         let recorded = item.thread.as_ref().and_then(|thread| match part {
@@ -82,12 +94,15 @@ impl Call<'_> {
             _ => None,
         });
         if let Some(recorded) = recorded {
-            return self.list(recorded, json);
+            return match part {
+                "comments" => self.walled(recorded, json),
+                _ => self.list(recorded, json),
+            };
         }
         match part {
             "comments" => {
                 let comments: Vec<_> = item.comments.iter().enumerate().collect();
-                self.list(&comments, |out, (nth, comment)| {
+                self.walled(&comments, |out, (nth, comment)| {
                     render.comment(out, repo, item, *nth, comment)
                 })
             }
@@ -149,7 +164,7 @@ impl Call<'_> {
                         review.comments.iter().enumerate().map(move |c| (nth, c))
                     })
                     .collect();
-                self.list(&comments, |out, (review, (nth, comment))| {
+                self.walled(&comments, |out, (review, (nth, comment))| {
                     render.line_comment(out, repo, item, (*review, *nth), comment);
                 })
             }
