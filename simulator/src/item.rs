@@ -39,9 +39,20 @@ pub struct Item {
     pub diff_too_large: bool,
     pub html_url: String,
     pub reactions: Option<Value>,
+    /// The status that its address answers: it is in no list any more.
+    pub gone: Option<u16>,
+    /// Where it was transferred to.
+    pub moved_to: Option<Place>,
     /// What GitHub's own API once said about this item, where a file recorded it.
     #[serde(skip)]
     pub thread: Option<Arc<Thread>>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Place {
+    pub repo: String,
+    pub number: u64,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]

@@ -2,7 +2,7 @@
 
 use crate::ask::encode;
 use crate::item::{Comment, Item, Kind, Thread};
-use crate::world::World;
+use crate::world::{Found, World};
 use flate2::read::MultiGzDecoder;
 use serde_json::{Map, Value};
 use std::fs::{self, File};
@@ -13,7 +13,21 @@ use std::sync::Arc;
 /// One line of a file, understood.
 enum Line {
     Rename { from: String, to: String },
-    Item { repo: String, site: Option<String>, item: Box<Item> },
+    Item(Placed),
+}
+
+/// An item, and where it goes.
+pub struct Placed {
+    repo: String,
+    site: Option<String>,
+    item: Box<Item>,
+}
+
+impl Placed {
+    /// Adds or replaces the item.
+    pub fn put(self, world: &mut World) {
+        world.insert(&self.repo, self.site.as_deref(), *self.item);
+    }
 }
 
 /// Loads every path into `world`; says how many lines had no known shape.
@@ -43,22 +57,40 @@ pub fn load(world: &mut World, paths: &[PathBuf]) -> io::Result<usize> {
         }
     }
     for line in lines {
-        if let Line::Item { repo, site, item } = line {
-            world.insert(&repo, site.as_deref(), *item);
+        if let Line::Item(placed) = line {
+            placed.put(world);
         }
     }
     Ok(unknown)
 }
 
-/// Adds or replaces one item given in the sample shape.
-pub fn insert_sample(world: &mut World, body: &[u8]) -> Result<(), String> {
-    let value = serde_json::from_slice(body).map_err(|e| e.to_string())?;
-    match understand(value) {
-        Some(Line::Item { repo, site, item }) => {
-            world.insert(&repo, site.as_deref(), *item);
+/// One item given as a line of a file would give it.
+pub fn placed(line: Value) -> Result<Placed, String> {
+    match understand(line) {
+        Some(Line::Item(placed)) => Ok(placed),
+        _ => Err("not an item: repo, number and title are needed".to_owned()),
+    }
+}
+
+pub fn insert(world: &mut World, body: &[u8]) -> Result<(), String> {
+    let line = serde_json::from_slice(body).map_err(|e| e.to_string())?;
+    placed(line)?.put(world);
+    Ok(())
+}
+
+/// Renames a repository that is served, as `{"from": ..., "to": ...}` says.
+pub fn rename(world: &mut World, body: &[u8]) -> Result<(), String> {
+    let names: Value = serde_json::from_slice(body).map_err(|e| e.to_string())?;
+    let Some(Line::Rename { from, to }) = renaming(&names) else {
+        return Err("not a rename: from and to are needed".to_owned());
+    };
+    match (world.find(&from), world.find(&to)) {
+        (Found::Here(_), Found::Nowhere | Found::Moved(_)) => {
+            world.rename(&from, &to);
             Ok(())
         }
-        _ => Err("not an item: repo, number and title are needed".to_owned()),
+        (Found::Here(_), Found::Here(_)) => Err(format!("{to} is taken")),
+        _ => Err(format!("no repository is called {from}")),
     }
 }
 
@@ -95,19 +127,29 @@ fn understand(line: Value) -> Option<Line> {
         return None;
     };
     if let Some(rename) = line.get("rename") {
-        let name = |key: &str| rename[key].as_str().filter(|name| is_name(name)).map(str::to_owned);
-        return Some(Line::Rename { from: name("from")?, to: name("to")? });
+        return renaming(rename);
     }
     if line.get("issue").is_some_and(Value::is_object) {
         return thread(line);
     }
     if let Some(Value::String(repo)) = line.remove("repo") {
         let item: Item = serde_json::from_value(Value::Object(line)).ok()?;
-        let fits = is_name(&repo) && item.number > 0 && !item.title.is_empty();
+        let lost = match (&item.moved_to, item.gone) {
+            (Some(place), None) => is_name(&place.repo) && place.number > 0,
+            (None, gone) => gone.is_some_and(|status| [404, 410, 451].contains(&status)),
+            _ => false,
+        };
+        let stays = item.moved_to.is_none() && item.gone.is_none() && !item.title.is_empty();
+        let fits = is_name(&repo) && item.number > 0 && (lost || stays);
         let item = Box::new(item.complete());
-        return fits.then_some(Line::Item { repo, site: None, item });
+        return fits.then_some(Line::Item(Placed { repo, site: None, item }));
     }
     flat(line)
+}
+
+fn renaming(names: &Value) -> Option<Line> {
+    let name = |key: &str| names[key].as_str().filter(|name| is_name(name)).map(str::to_owned);
+    Some(Line::Rename { from: name("from")?, to: name("to")? })
 }
 
 /// A real issue as one flat row: the comments are only counted.
@@ -125,7 +167,7 @@ fn flat(mut line: Map<String, Value>) -> Option<Line> {
         ..Comment::default()
     });
     item.comments = comments.collect();
-    Some(Line::Item { repo, site: Some(site), item: Box::new(item.complete()) })
+    Some(Line::Item(Placed { repo, site: Some(site), item: Box::new(item.complete()) }))
 }
 
 fn thread(mut line: Map<String, Value>) -> Option<Line> {
@@ -165,7 +207,7 @@ fn thread(mut line: Map<String, Value>) -> Option<Line> {
         thread: Some(Arc::new(Thread { issue, comments, events, timeline })),
         ..Item::default()
     };
-    Some(Line::Item { repo, site: Some(site), item: Box::new(item.complete()) })
+    Some(Line::Item(Placed { repo, site: Some(site), item: Box::new(item.complete()) }))
 }
 
 /// Site, repository and kind of `https://github.com/owner/name/issues/1`.

@@ -8,6 +8,7 @@ mod faults;
 mod generate;
 mod github;
 mod item;
+mod later;
 mod limit;
 mod load;
 mod models;
@@ -81,6 +82,7 @@ async fn run(flags: Flags) -> Result<(), Box<dyn Error>> {
         latency: Duration::from_millis(flags.latency_ms),
         stats: Default::default(),
         faults: Default::default(),
+        later: Default::default(),
         limits: Limits::new(flags.limits),
         rules: flags.rules,
     });

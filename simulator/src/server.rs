@@ -2,6 +2,7 @@
 
 use crate::ask::{self, Answer, Ask};
 use crate::faults::{Faults, Strike};
+use crate::later::Later;
 use crate::limit::Limits;
 use crate::models::Models;
 use crate::stats::Stats;
@@ -27,6 +28,7 @@ pub struct Server {
     pub latency: Duration,
     pub stats: Stats,
     pub faults: Faults,
+    pub later: Later,
     pub limits: Limits,
     pub rules: github::Rules,
 }
@@ -96,12 +98,23 @@ impl Server {
             tokio::time::sleep(delay).await;
         }
         let answer = refusal.unwrap_or_else(|| strike.apply(|| self.answer(&ask)));
+        self.move_on(&ask.path);
         let template = match ask.path.strip_prefix("/github") {
             Some(path) => github::template(path),
             None => Models::template(&ask.path),
         };
         self.stats.count(format!("{} {template}", ask.method), answer.status);
         answer
+    }
+
+    /// Items change that were to change after this request.
+    fn move_on(&self, path: &str) {
+        let named = self.world.read().unwrap_or_else(PoisonError::into_inner).named(path);
+        let due = self.later.due([path, &named]);
+        if !due.is_empty() {
+            let mut world = self.world.write().unwrap_or_else(PoisonError::into_inner);
+            due.into_iter().for_each(|placed| placed.put(&mut world));
+        }
     }
 
     fn answer(&self, ask: &Ask) -> Answer {
@@ -116,7 +129,8 @@ impl Server {
     }
 
     /// The endpoints for tests, which are not counted: what is served (`/_repos`), what was asked
-    /// (`/_stats`), what shall go wrong (`/_faults`), and an item added or edited (`/_items`).
+    /// (`/_stats`), what shall go wrong (`/_faults`), an item added, edited or taken away, now
+    /// (`/_items`) or after so many requests (`/_later`), and a repository renamed (`/_renames`).
     fn own(&self, ask: &Ask) -> Answer {
         let done = |result: Result<(), String>| match result {
             Ok(()) => Answer::value(200, &json!({"ok": true})),
@@ -146,7 +160,12 @@ impl Server {
             }
             ("POST", "/_items") => {
                 let mut world = self.world.write().unwrap_or_else(PoisonError::into_inner);
-                done(load::insert_sample(&mut world, &ask.body))
+                done(load::insert(&mut world, &ask.body))
+            }
+            ("POST", "/_later") => done(self.later.add(&ask.body)),
+            ("POST", "/_renames") => {
+                let mut world = self.world.write().unwrap_or_else(PoisonError::into_inner);
+                done(load::rename(&mut world, &ask.body))
             }
             _ => Answer::value(404, &json!({"message": "no such endpoint"})),
         }

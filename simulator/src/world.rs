@@ -3,7 +3,7 @@
 use crate::dates;
 use crate::dice::hash;
 use crate::generate::Generator;
-use crate::item::Item;
+use crate::item::{Item, Place};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, OnceLock};
 
@@ -24,10 +24,18 @@ pub struct Repo {
     site: String,
     generator: Option<Generator>,
     items: BTreeMap<u64, Arc<Item>>,
+    /// What became of the items that are not here any more.
+    lost: BTreeMap<u64, Lost>,
     /// Which pull requests from files close an issue.
     closers: HashMap<u64, BTreeSet<u64>>,
     rows: OnceLock<Vec<Row>>,
     open: OnceLock<usize>,
+}
+
+pub enum Lost {
+    /// Answered with this status.
+    Gone(u16),
+    Moved(Place),
 }
 
 /// What lists and searches sort and filter by, held for every item.
@@ -59,13 +67,19 @@ impl<'a> Found<'a> {
 }
 
 impl World {
-    /// Declares that `from` is now called `to`; before the repository is made.
+    /// Declares that `from` is now called `to`, whether it is served already or not.
     pub fn rename(&mut self, from: &str, to: &str) {
         let (old, new) = (from.to_lowercase(), to.to_lowercase());
-        if old != new {
-            self.moved.insert(old, new.clone());
-            self.make(to);
+        if old == new {
+            return;
         }
+        if let Some(place) = self.by_name.remove(&old) {
+            self.repos[place].rename(to);
+            self.moved.remove(&new);
+            self.by_name.insert(new.clone(), place);
+        }
+        self.moved.insert(old, new);
+        self.make(to);
     }
 
     pub fn add_generated(&mut self, name: &str, generator: Generator) {
@@ -75,11 +89,25 @@ impl World {
         repo.site = "https://github.example".to_owned();
     }
 
-    /// Adds or replaces an item of `name`; an item that says nothing of its own address keeps the
-    /// one it had.
+    /// Adds or replaces an item of `name`, or takes it from there; an item that says nothing of its
+    /// own address keeps the one it had.
     pub fn insert(&mut self, name: &str, site: Option<&str>, mut item: Item) {
         let place = self.make(name);
         let repo = &mut self.repos[place];
+        if let Some(status) = item.gone {
+            repo.lose(item.number, Lost::Gone(status));
+            return;
+        }
+        if let Some(to) = item.moved_to.take() {
+            // One that says nothing but its new place is moved as it is.
+            let old = repo.item(item.number).filter(|_| item.title.is_empty());
+            repo.lose(item.number, Lost::Moved(to.clone()));
+            let item = old.map_or(item, Arc::unwrap_or_clone);
+            let (thread, closes, html_url) = Default::default();
+            let item = Item { number: to.number, thread, closes, html_url, ..item };
+            return self.insert(&to.repo, None, item);
+        }
+        repo.lost.remove(&item.number);
         if let Some(site) = site {
             repo.site = site.to_owned();
         }
@@ -90,11 +118,7 @@ impl World {
                 _ => repo.page_of(item.is_pull(), item.number),
             };
         }
-        for issue in old.iter().flat_map(|old| &old.closes) {
-            if let Some(pulls) = repo.closers.get_mut(issue) {
-                pulls.remove(&item.number);
-            }
-        }
+        repo.forget(item.number);
         for issue in &item.closes {
             repo.closers.entry(*issue).or_default().insert(item.number);
         }
@@ -103,8 +127,6 @@ impl World {
             self.recorded.insert(node_id.to_owned(), (place, item.number));
         }
         repo.items.insert(item.number, Arc::new(item));
-        repo.rows = OnceLock::new();
-        repo.open = OnceLock::new();
     }
 
     pub fn find(&self, name: &str) -> Found<'_> {
@@ -114,6 +136,16 @@ impl World {
             Some(place) if now == name => Found::Here(&self.repos[*place]),
             Some(place) => Found::Moved(&self.repos[*place]),
             None => Found::Nowhere,
+        }
+    }
+
+    /// `/repositories/{id}` spelled as `/repos/{owner}/{name}`.
+    pub fn named(&self, path: &str) -> String {
+        let below = path.strip_prefix("/github/repositories/").unwrap_or_default();
+        let (id, rest) = below.split_at(below.find('/').unwrap_or(below.len()));
+        match id.parse().ok().and_then(|id| self.by_id(id)) {
+            Some(repo) => format!("/github/repos/{}{rest}", repo.name),
+            None => path.to_owned(),
         }
     }
 
@@ -175,6 +207,7 @@ impl World {
             site: "https://simulator.invalid".to_owned(),
             generator: None,
             items: BTreeMap::new(),
+            lost: BTreeMap::new(),
             closers: HashMap::new(),
             rows: OnceLock::new(),
             open: OnceLock::new(),
@@ -202,7 +235,43 @@ impl Repo {
         format!("{}/{kind}/{number}", self.page())
     }
 
+    fn rename(&mut self, name: &str) {
+        let old = self.page();
+        self.name = name.to_owned();
+        let new = self.page();
+        for item in self.items.values_mut() {
+            if let Some(below) = item.html_url.strip_prefix(&format!("{old}/")) {
+                let html_url = format!("{new}/{below}");
+                Arc::make_mut(item).html_url = html_url;
+            }
+        }
+    }
+
+    fn lose(&mut self, number: u64, how: Lost) {
+        self.forget(number);
+        self.lost.insert(number, how);
+    }
+
+    /// Drops what was kept of an item, and what was worked out with it.
+    fn forget(&mut self, number: u64) {
+        let old = self.items.remove(&number);
+        for issue in old.iter().flat_map(|old| &old.closes) {
+            if let Some(pulls) = self.closers.get_mut(issue) {
+                pulls.remove(&number);
+            }
+        }
+        self.rows = OnceLock::new();
+        self.open = OnceLock::new();
+    }
+
+    pub fn lost(&self, number: u64) -> Option<&Lost> {
+        self.lost.get(&number)
+    }
+
     pub fn item(&self, number: u64) -> Option<Arc<Item>> {
+        if self.lost.contains_key(&number) {
+            return None;
+        }
         if let Some(item) = self.items.get(&number) {
             return Some(item.clone());
         }
@@ -233,7 +302,9 @@ impl Repo {
     pub fn rows(&self) -> &[Row] {
         self.rows.get_or_init(|| {
             let made = self.generator.as_ref().map_or(0, |generator| generator.items);
-            let made = (1..=made).filter(|number| !self.items.contains_key(number));
+            let made = (1..=made).filter(|number| {
+                !self.items.contains_key(number) && !self.lost.contains_key(number)
+            });
             let made = made.filter_map(|number| Some(self.generator.as_ref()?.row(number)));
             let mut rows: Vec<Row> =
                 made.chain(self.items.values().map(|item| row(item))).collect();

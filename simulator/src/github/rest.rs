@@ -2,13 +2,13 @@
 
 use super::lists;
 use super::render::Render;
-use super::{Rules, not_found};
+use super::{Rules, moved, not_found, problem};
 use crate::ask::{Answer, Ask};
 use crate::diff;
 use crate::item::Item;
 use crate::shapes::json;
 use crate::timeline::{self, What};
-use crate::world::{Repo, World};
+use crate::world::{Lost, Repo, World};
 use serde_json::json;
 
 /// Whom a token belongs to: always the same one.
@@ -42,8 +42,18 @@ pub fn answer(
     let below: String = rest.iter().map(|part| format!("/{part}")).collect();
     let url = format!("{api}/repositories/{}{below}", repo.id);
     let call = Call { world, rules, repo, ask, render: Render { api }, url };
-    let item =
-        rest.get(1).and_then(|number| number.parse().ok()).and_then(|number| repo.item(number));
+    let number = rest.get(1).and_then(|number| number.parse().ok());
+    match (number.and_then(|number| repo.lost(number)), rest) {
+        (Some(Lost::Gone(status)), _) => return gone(*status),
+        (Some(Lost::Moved(to)), ["issues", _]) => {
+            let rest = ["issues", &to.number.to_string()];
+            let repo = world.find(&to.repo).anywhere();
+            return repo.map_or_else(not_found, |repo| moved(repo, &rest, ask, api));
+        }
+        (Some(Lost::Moved(_)), _) => return not_found(),
+        (None, _) => {}
+    }
+    let item = number.and_then(|number| repo.item(number));
     match (rest, item) {
         ([], _) => one(|out| call.render.repository(out, repo)),
         (["issues"], _) => {
@@ -66,6 +76,20 @@ pub fn answer(
         (["issues", _, part], Some(item)) => call.below_issue(&item, part),
         (["pulls", _], Some(item)) if item.is_pull() => call.pull(&item),
         (["pulls", _, part], Some(item)) if item.is_pull() => call.below_pull(&item, part),
+        _ => not_found(),
+    }
+}
+
+/// The answer of an item that was deleted, blocked or hidden.
+fn gone(status: u16) -> Answer {
+    match status {
+        410 => problem(410, "This issue was deleted"),
+        451 => {
+            let notice = "https://simulator.invalid/dmca/2024-01-01.md";
+            let block =
+                json!({"reason": "dmca", "created_at": "2024-01-01T00:00:00Z", "html_url": notice});
+            Answer::value(451, &json!({"message": "Repository access blocked", "block": block}))
+        }
         _ => not_found(),
     }
 }
