@@ -2,6 +2,7 @@
 
 use hyper::body::Bytes;
 use serde_json::Value;
+use std::time::Duration;
 
 pub struct Ask {
     pub method: String,
@@ -13,6 +14,8 @@ pub struct Ask {
     pub accept: String,
     pub if_none_match: Option<String>,
     pub body: Bytes,
+    /// A search shall run out of time.
+    pub incomplete: bool,
 }
 
 impl Ask {
@@ -34,12 +37,14 @@ pub struct Answer {
     pub body: Vec<u8>,
     /// Send half of the body, then hang up.
     pub cut: bool,
+    /// Send the body in pieces, and wait so long before each.
+    pub drip: Duration,
 }
 
 impl Answer {
     pub fn new(status: u16, content_type: &str, body: Vec<u8>) -> Answer {
         let headers = vec![("content-type".to_owned(), content_type.to_owned())];
-        Answer { status, headers, body, cut: false }
+        Answer { status, headers, body, cut: false, drip: Duration::ZERO }
     }
 
     pub fn json(status: u16, body: Vec<u8>) -> Answer {

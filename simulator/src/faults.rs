@@ -1,4 +1,4 @@
-//! Faults that tests order: answers replaced, delayed or cut, for a share of the requests.
+//! Faults that tests order: answers replaced, delayed, cut or dripped, for a share of the requests.
 
 use crate::ask::Answer;
 use crate::dice::Dice;
@@ -22,6 +22,10 @@ struct Order {
     times: Option<u64>,
     #[serde(default)]
     cut: bool,
+    drip_ms: Option<u64>,
+    /// A search says that it ran out of time, and finds half.
+    #[serde(default)]
+    incomplete: bool,
     body: Option<String>,
     #[serde(default)]
     headers: BTreeMap<String, String>,
@@ -39,8 +43,10 @@ struct Active {
 pub struct Strike {
     pub delay: Duration,
     /// The answer to give instead of the real one.
-    pub answer: Option<Answer>,
-    pub cut: bool,
+    answer: Option<Answer>,
+    cut: bool,
+    drip: Duration,
+    pub incomplete: bool,
     headers: BTreeMap<String, String>,
 }
 
@@ -78,6 +84,8 @@ impl Faults {
             active.struck += 1;
             strike.delay += Duration::from_millis(order.delay_ms.unwrap_or(0));
             strike.cut |= order.cut;
+            strike.drip += Duration::from_millis(order.drip_ms.unwrap_or(0));
+            strike.incomplete |= order.incomplete;
             match order.status {
                 Some(status) if strike.answer.is_none() => {
                     strike.answer = Some(order.answer(status))
@@ -118,6 +126,7 @@ impl Strike {
         let mut answer = self.answer.unwrap_or_else(real);
         answer.headers.extend(self.headers);
         answer.cut = self.cut;
+        answer.drip = self.drip;
         answer
     }
 }

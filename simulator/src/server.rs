@@ -18,9 +18,10 @@ use serde_json::json;
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::{Arc, PoisonError, RwLock};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::Sleep;
 
 pub struct Server {
     pub world: RwLock<World>,
@@ -75,6 +76,7 @@ impl Server {
             accept: header("accept").unwrap_or_default().to_owned(),
             if_none_match: header("if-none-match").map(str::to_owned),
             body: body.to_bytes(),
+            incomplete: false,
         };
         if ask.path.starts_with("/_") {
             return send(self.own(&ask));
@@ -86,13 +88,14 @@ impl Server {
         send(answered.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic())))
     }
 
-    async fn work(self: Arc<Self>, ask: Ask) -> Answer {
+    async fn work(self: Arc<Self>, mut ask: Ask) -> Answer {
         let visit = ask.path.starts_with("/github/").then(|| self.limits.enter());
         let refusal = visit.as_ref().and_then(|it| it.refusal(github::resource(&ask.path)));
         let strike = match &refusal {
             Some(_) => Strike::default(),
             None => self.faults.strike(&ask.path),
         };
+        ask.incomplete = strike.incomplete;
         let delay = strike.delay + self.latency;
         if !delay.is_zero() {
             tokio::time::sleep(delay).await;
@@ -179,7 +182,11 @@ fn send(answer: Answer) -> Response<Payload> {
         bytes.truncate(length / 2);
     }
     let end = if answer.cut { End::Flush } else { End::Clean };
-    let mut response = Response::new(Payload { bytes, end });
+    let piece = match answer.drip.is_zero() {
+        true => bytes.len(),
+        false => bytes.len().div_ceil(DRIPS),
+    };
+    let mut response = Response::new(Payload { bytes, piece, drip: answer.drip, pause: None, end });
     // What a fault orders may be no header at all; such a one is left out.
     *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::OK);
     for (name, value) in answer.headers {
@@ -193,9 +200,17 @@ fn send(answer: Answer) -> Response<Payload> {
     response
 }
 
-/// A body in one piece, whole or broken off.
+/// In how many pieces a dripping body is sent.
+const DRIPS: usize = 16;
+
+/// A body, whole or broken off.
 struct Payload {
     bytes: Bytes,
+    /// How much of it is sent at once.
+    piece: usize,
+    /// How long to wait before each piece.
+    drip: Duration,
+    pause: Option<Pin<Box<Sleep>>>,
     end: End,
 }
 
@@ -215,8 +230,14 @@ impl Body for Payload {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         if !self.bytes.is_empty() {
-            let bytes = std::mem::take(&mut self.bytes);
-            return Poll::Ready(Some(Ok(Frame::data(bytes))));
+            if !self.drip.is_zero() {
+                let drip = self.drip;
+                let pause = self.pause.get_or_insert_with(|| Box::pin(tokio::time::sleep(drip)));
+                ready!(pause.as_mut().poll(context));
+                self.pause = None;
+            }
+            let piece = self.piece.min(self.bytes.len());
+            return Poll::Ready(Some(Ok(Frame::data(self.bytes.split_to(piece)))));
         }
         match self.end {
             End::Clean => Poll::Ready(None),

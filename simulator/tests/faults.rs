@@ -62,6 +62,34 @@ fn a_cut_answer_promises_more_than_it_gives() {
 }
 
 #[test]
+fn a_dripping_answer_comes_whole_and_slowly() {
+    let simulator = Simulator::start(&[]);
+    let whole = simulator.get("/v1/models").body;
+    simulator.post("/_faults", &json!({"path": "/v1", "drip_ms": 10}).to_string());
+    let start = Instant::now();
+    let slow = simulator.get("/v1/models");
+    assert_eq!(slow.body, whole);
+    assert!(start.elapsed() >= Duration::from_millis(100));
+    simulator.post("/_faults", &json!({"path": "/v1", "cut": true}).to_string());
+    assert_eq!(simulator.get("/v1/models").body, whole[..whole.len() / 2]);
+}
+
+#[test]
+fn a_search_that_runs_out_of_time_says_so() {
+    let simulator = Simulator::start(&["--repos", "1", "--items", "20"]);
+    let search = "/github/search/issues?q=repo:acme/engine-1";
+    let found = || {
+        let found = simulator.get(search).json();
+        let items = found["items"].as_array().expect("items").len();
+        (found["incomplete_results"].clone(), found["total_count"].clone(), items)
+    };
+    let order = json!({"path": "/github/search", "incomplete": true, "times": 1});
+    simulator.post("/_faults", &order.to_string());
+    assert_eq!(found(), (json!(true), json!(10), 10));
+    assert_eq!(found(), (json!(false), json!(20), 20));
+}
+
+#[test]
 fn an_order_that_makes_no_sense_is_refused() {
     let simulator = Simulator::start(&[]);
     for order in ["", "{}", "{\"path\": \"/\", \"status\": 7}", "{\"path\": \"/\", \"colour\": 1}"]

@@ -37,10 +37,14 @@ pub enum Problem {
 pub fn answer(world: &World, ask: &Ask, api: &str) -> Answer {
     let by_update = ask.param("sort").as_deref() == Some("updated");
     let up = ask.param("order").as_deref() == Some("asc");
-    let hits = match hits(world, &ask.param("q").unwrap_or_default(), by_update, up) {
+    let mut hits = match hits(world, &ask.param("q").unwrap_or_default(), by_update, up) {
         Ok(hits) => hits,
         Err(problem) => return invalid(problem),
     };
+    // A search that runs out of time counts what it found till then.
+    if ask.incomplete {
+        hits.truncate(hits.len() / 2);
+    }
     let page = Page::of(ask, hits.len().min(SHOWN));
     // The page that holds hit 1000 is the last one there is.
     if page.last_row() >= SHOWN + ask.number("per_page", 30).clamp(1, 100) as usize {
@@ -49,7 +53,11 @@ pub fn answer(world: &World, ask: &Ask, api: &str) -> Answer {
     let mut body = Vec::new();
     text(
         &mut body,
-        &format!("{{\"total_count\":{},\"incomplete_results\":false,\"items\":", hits.len()),
+        &format!(
+            "{{\"total_count\":{},\"incomplete_results\":{},\"items\":",
+            hits.len(),
+            ask.incomplete
+        ),
     );
     array(&mut body, &hits[page.range()], |out, (repo, number)| {
         if let Some(item) = repo.item(*number) {
