@@ -1,5 +1,16 @@
 //! Reads a unified diff into the files it changes, as `/pulls/{number}/files` lists them.
 
+pub const TOO_MANY_LINES: &str = "Sorry, the diff exceeded the maximum number of lines (20000)";
+
+/// The most lines of a diff, and of a file that has its patch in the list.
+const LINES: usize = 20_000;
+/// The most bytes of a diff.
+const BYTES: usize = 1 << 20;
+/// The most bytes of a file that has its patch in the list.
+const FILE_BYTES: usize = 500 << 10;
+/// The most files that are listed.
+const FILES: usize = 3000;
+
 pub struct FileChange<'a> {
     pub path: &'a str,
     pub previous: Option<&'a str>,
@@ -8,6 +19,41 @@ pub struct FileChange<'a> {
     pub deletions: u64,
     /// From the first hunk on; nothing for binary files and pure renames.
     pub patch: Option<&'a str>,
+}
+
+/// Why GitHub gives no text for a diff of this size.
+pub fn too_large(diff: &str) -> Option<&'static str> {
+    if sections(diff).len() > 300 {
+        return Some(
+            "Sorry, the diff exceeded the maximum number of files (300). Consider using 'List pull \
+             requests files' API or locally cloning the repository instead.",
+        );
+    }
+    let large = diff.len() > BYTES || diff.lines().count() > LINES;
+    large.then_some(TOO_MANY_LINES)
+}
+
+/// The files as GitHub lists them: not all of very many, and not the patch of a very long one.
+pub fn listed(diff: &str) -> Vec<FileChange<'_>> {
+    let mut files = files(diff);
+    files.truncate(FILES);
+    for file in &mut files {
+        let fits = |patch: &&str| patch.len() <= FILE_BYTES && patch.lines().count() <= LINES;
+        file.patch = file.patch.filter(fits);
+    }
+    files
+}
+
+/// GitHub's known fault: after so many lines of patches in one answer the files that follow are
+/// told as if nothing changed in them, unmarked.
+pub fn empty_after(most: usize, files: &mut [FileChange]) {
+    let mut lines = 0;
+    for file in files {
+        if lines >= most {
+            (file.additions, file.deletions, file.patch) = (0, 0, None);
+        }
+        lines += file.patch.map_or(0, |patch| patch.lines().count());
+    }
 }
 
 pub fn files(diff: &str) -> Vec<FileChange<'_>> {

@@ -21,6 +21,9 @@ pub struct Rules {
     /// Whether the links of issues lead past that wall, by cursors, or are page numbers
     #[arg(long, value_enum, default_value_t = Links::Cursor)]
     wall_links: Links,
+    /// Patch lines in one answer after which a pull request's files come without their patches
+    #[arg(long, value_name = "N", default_value_t = 20_000)]
+    patch_lines: usize,
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]

@@ -152,8 +152,8 @@ impl Call<'_> {
         if !media.contains("application/vnd.github") || !media.contains("diff") {
             return one(|out| self.render.pull(out, self.repo, item, true));
         }
-        if item.diff_too_large {
-            let message = "Sorry, the diff exceeded the maximum number of lines (20000)";
+        let ordered = item.diff_too_large.then_some(diff::TOO_MANY_LINES);
+        if let Some(message) = ordered.or_else(|| diff::too_large(&item.diff)) {
             let error = json!({"resource": "PullRequest", "field": "diff", "code": "too_large"});
             let body = json!({
                 "message": message, "errors": [error],
@@ -173,7 +173,9 @@ impl Call<'_> {
         let (repo, render) = (self.repo, &self.render);
         match part {
             "files" => {
-                let files = diff::files(&item.diff);
+                let mut files = diff::listed(&item.diff);
+                let page = lists::Page::of(self.ask, files.len());
+                diff::empty_after(self.rules.patch_lines, &mut files[page.range()]);
                 self.list(&files, |out, file| render.file(out, repo, item, file))
             }
             "reviews" => {
