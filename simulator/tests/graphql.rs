@@ -115,3 +115,24 @@ fn cursors_lead_through_every_item_once() {
     assert!(numbers.is_sorted_by(|one, other| one < other));
     assert_eq!(total, 60);
 }
+
+#[test]
+fn a_query_that_is_too_large_is_not_answered_in_time() {
+    let simulator = Simulator::start(&["--repos", "1", "--batch-most", "3"]);
+    let status = |query: &str| {
+        let reply = simulator.post("/github/graphql", &json!({"query": query}).to_string());
+        assert_eq!(reply.status == 502, reply.body.contains("Unicorn!"), "{}", reply.body);
+        reply.status
+    };
+    let viewers = |count: usize| -> String {
+        let fields: String = (0..count).map(|nth| format!("v{nth}: viewer {{ login }} ")).collect();
+        format!("{{ {fields} }}")
+    };
+    let issues = |first: u64| {
+        format!(
+            "{{ repository(owner: \"acme\", name: \"engine-1\") {{ issues(first: {first}) {{ nodes {{ id }} }} }} }}"
+        )
+    };
+    assert_eq!((status(&viewers(3)), status(&viewers(4))), (200, 502));
+    assert_eq!((status(&issues(3)), status(&issues(4))), (200, 502));
+}

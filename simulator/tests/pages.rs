@@ -79,3 +79,12 @@ fn search_shows_a_thousand_hits_and_counts_all() {
     assert_eq!(narrow.json()["total_count"], 4);
     assert_eq!(simulator.get("/github/search/issues?q=repo:no/body").status, 422);
 }
+
+#[test]
+fn a_page_that_is_too_large_is_not_answered_in_time() {
+    let simulator = Simulator::start(&["--repos", "1", "--page-most", "50"]);
+    for path in ["repos/acme/engine-1/issues?", "search/issues?q=repo:acme/engine-1&"] {
+        let status = |size: u64| simulator.get(&format!("/github/{path}per_page={size}")).status;
+        assert_eq!((status(50), status(51)), (200, 502), "{path}");
+    }
+}

@@ -24,6 +24,13 @@ pub struct Rules {
     /// Patch lines in one answer after which a pull request's files come without their patches
     #[arg(long, value_name = "N", default_value_t = 20_000)]
     patch_lines: usize,
+    /// The largest per_page of REST that is answered in time
+    #[arg(long, value_name = "N")]
+    page_most: Option<u64>,
+    /// The most fields of a GraphQL query, and rows of one of its connections, that are answered in
+    /// time
+    #[arg(long, value_name = "N")]
+    batch_most: Option<u64>,
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
@@ -78,7 +85,10 @@ pub fn answer(world: &World, limits: &Limits, rules: &Rules, ask: &Ask) -> Answe
     let (answer, cost) = match (ask.method.as_str(), parts.as_slice()) {
         // What is left may be asked at any time.
         ("GET", ["rate_limit"]) => return finish(limits.tell(), ask),
-        ("POST", ["graphql"]) => graphql::answer(world, limits, ask),
+        ("POST", ["graphql"]) => graphql::answer(world, limits, rules, ask),
+        ("GET", _) if rules.page_most.is_some_and(|most| ask.number("per_page", 0) > most) => {
+            (problem(502, "Server Error"), 1)
+        }
         ("GET", ["search", "issues"]) => (search::answer(world, ask, &api), 1),
         ("GET", parts) => (core(world, rules, parts, ask, &api), 1),
         _ => return finish(not_found(), ask),

@@ -12,6 +12,8 @@ pub struct Cost {
     requests: u64,
     /// Objects that the connections may hold, all in all.
     pub nodes: u64,
+    /// The most rows that are asked of one connection.
+    pub widest: u64,
 }
 
 impl Cost {
@@ -71,7 +73,9 @@ impl Cost {
         };
         if kind.ends_with("Connection") {
             let bound = argument("first").or_else(|| argument("last"));
-            let rows = times.saturating_mul(bound.and_then(|bound| bound.as_u64()).unwrap_or(0));
+            let rows = bound.and_then(|bound| bound.as_u64()).unwrap_or(0);
+            self.widest = self.widest.max(rows);
+            let rows = times.saturating_mul(rows);
             self.requests = self.requests.saturating_add(times);
             self.nodes = self.nodes.saturating_add(rows);
             return rows;

@@ -9,6 +9,7 @@ mod objects;
 mod paging;
 mod schema;
 
+use super::Rules;
 use crate::ask::{Answer, Ask};
 use crate::limit::Limits;
 use crate::world::World;
@@ -20,6 +21,10 @@ use graphql_parser::query::{
 use serde_json::{Map, Value, json};
 use std::collections::HashMap;
 
+/// GitHub's page for a request that took too long.
+const UNICORN: &str = "<!DOCTYPE html>\n<html>\n  <head><title>Unicorn! &middot; GitHub</title></head>\n  \
+    <body><p><strong>We couldn't respond to your request in time.</strong></p></body>\n</html>\n";
+
 /// The parts of a document that executing it takes.
 pub struct Request<'a> {
     selections: &'a SelectionSet<'static, String>,
@@ -29,13 +34,13 @@ pub struct Request<'a> {
 }
 
 /// The answer, and the points that it costs.
-pub fn answer(world: &World, limits: &Limits, ask: &Ask) -> (Answer, u64) {
+pub fn answer(world: &World, limits: &Limits, rules: &Rules, ask: &Ask) -> (Answer, u64) {
     let mut cost = Cost::default();
-    let answer = answered(world, limits, ask, &mut cost);
+    let answer = answered(world, limits, rules, ask, &mut cost);
     (answer, cost.points())
 }
 
-fn answered(world: &World, limits: &Limits, ask: &Ask, cost: &mut Cost) -> Answer {
+fn answered(world: &World, limits: &Limits, rules: &Rules, ask: &Ask, cost: &mut Cost) -> Answer {
     let Ok(body) = serde_json::from_slice::<Value>(&ask.body) else {
         return super::problem(400, "Problems parsing JSON");
     };
@@ -82,6 +87,10 @@ fn answered(world: &World, limits: &Limits, ask: &Ask, cost: &mut Cost) -> Answe
         return Answer::value(200, &json!({"errors": errors}));
     }
     *cost = Cost::of(&request);
+    let width = cost.widest.max(selections.items.len() as u64);
+    if rules.batch_most.is_some_and(|most| width > most) {
+        return Answer::new(502, "text/html; charset=utf-8", UNICORN.into());
+    }
     let standing = limits.standing("graphql", cost.points(), cost.nodes);
     let (data, errors) = execute::execute(world, &standing, &request);
     let answer = match errors.is_empty() {
