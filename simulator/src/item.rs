@@ -35,6 +35,14 @@ pub struct Item {
     pub reviews: Vec<Review>,
     /// Numbers of the issues of the same repository that this pull request closes.
     pub closes: Vec<u64>,
+    /// Addresses of the items that name this one and do not close it.
+    pub mentioned_by: Vec<String>,
+    /// Addresses of the pull requests that somebody linked to this issue by hand.
+    pub connected: Vec<String>,
+    /// Those of them whose link was taken away again.
+    pub disconnected: Vec<String>,
+    /// The commit that closed this issue by its message.
+    pub closing_commit: Option<String>,
     pub diff: String,
     pub diff_too_large: bool,
     pub html_url: String,

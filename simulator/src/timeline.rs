@@ -21,8 +21,10 @@ pub enum What<'a> {
         source: Handle<'a>,
         closes: bool,
     },
-    Connected {
-        source: Option<Handle<'a>>,
+    /// By hand, or no longer; a recorded event does not say with which pull request.
+    Linked {
+        pull: Option<Handle<'a>>,
+        undone: bool,
     },
     Closed {
         by: Option<Handle<'a>>,
@@ -49,7 +51,8 @@ impl What<'_> {
             What::Commented(_) => "commented",
             What::Reviewed(_) => "reviewed",
             What::CrossReferenced { .. } => "cross-referenced",
-            What::Connected { .. } => "connected",
+            What::Linked { undone: false, .. } => "connected",
+            What::Linked { undone: true, .. } => "disconnected",
             What::Closed { .. } => "closed",
             What::Reopened => "reopened",
             What::Merged { .. } => "merged",
@@ -75,18 +78,35 @@ pub fn events<'a>(world: &'a World, repo: &'a Repo, item: &Item) -> Vec<Event<'a
         add(&review.submitted_at, &review.user, What::Reviewed(nth));
     }
     let closers = if item.is_pull() { Vec::new() } else { repo.closers(item.number) };
-    for pull in &closers {
+    // Who links by hand does so because no text did.
+    for pull in closers.iter().filter(|pull| !item.connected.contains(&pull.html_url)) {
         let source = Handle { repo, item: pull.clone() };
         add(&pull.created_at, &pull.user, What::CrossReferenced { source, closes: true });
+    }
+    for source in item.mentioned_by.iter().filter_map(|url| by_address(world, url)) {
+        let Item { created_at, user, .. } = &*source.item.clone();
+        add(created_at, user, What::CrossReferenced { source, closes: false });
+    }
+    for url in item.connected.iter().chain(&item.disconnected) {
+        let pull = by_address(world, url);
+        let own = &item.created_at;
+        let at = pull.as_ref().map_or(own, |pull| own.max(&pull.item.created_at)).clone();
+        add(&at, &item.user, What::Linked { pull: pull.clone(), undone: false });
+        if item.disconnected.contains(url) {
+            add(&at, &item.user, What::Linked { pull, undone: true });
+        }
     }
     let actor = closed_by(item);
     if let Some(at) = &item.merged_at {
         add(at, actor, What::Merged { commit: repo.commit("merge", item.number) });
     }
     if let Some(at) = item.closed_at.as_ref().filter(|_| item.is_closed()) {
-        let by = closers.iter().find(|pull| pull.merged_at.is_some());
+        // What was merged later did not close it, and a commit that did is no pull request.
+        let merged = |pull: &&Arc<Item>| pull.merged_at.as_ref().is_some_and(|merged| merged <= at);
+        let by = closers.iter().find(merged).filter(|_| item.closing_commit.is_none());
         let by = by.map(|pull| Handle { repo, item: pull.clone() });
         let commit = by.as_ref().map(|by| repo.commit("merge", by.item.number));
+        let commit = commit.or_else(|| item.closing_commit.clone());
         add(at, actor, What::Closed { by, commit });
     }
     events.sort_by(|one, other| one.at.cmp(&other.at));
@@ -107,7 +127,9 @@ fn recorded<'a>(world: &'a World, event: &Value) -> Option<Event<'a>> {
             let source = by_address(world, event["source"]["issue"]["html_url"].as_str()?)?;
             What::CrossReferenced { source, closes: false }
         }
-        "connected" => What::Connected { source: None },
+        name @ ("connected" | "disconnected") => {
+            What::Linked { pull: None, undone: name == "disconnected" }
+        }
         "closed" => What::Closed { by: None, commit: text(&event["commit_id"]) },
         "reopened" => What::Reopened,
         "merged" => What::Merged { commit: text(&event["commit_id"])? },

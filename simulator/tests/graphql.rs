@@ -58,6 +58,61 @@ fn links_are_told_from_both_ends() {
 }
 
 #[test]
+fn links_beside_the_closing_pull_request_are_told() {
+    let url = |repo: &str, number: u64| format!("https://simulator.invalid/{repo}/pull/{number}");
+    let pull = |repo: &str, number: u64, merged: &str| {
+        json!({"repo": repo, "number": number, "kind": "pull", "title": "p",
+               "created_at": "2024-01-02T00:00:00Z", "merged_at": merged})
+    };
+    let by_hand = json!({"repo": "o/n", "number": 1, "title": "a", "closed_at": "2024-01-03T00:00:00Z",
+        "connected": [url("o/n", 5)], "disconnected": [url("o/n", 6)], "mentioned_by": [url("p/q", 1)]});
+    let mut linked = pull("o/n", 5, "2024-01-04T00:00:00Z");
+    linked["closes"] = json!([1]);
+    let unlinked = pull("o/n", 6, "2024-01-05T00:00:00Z");
+    let other = pull("p/q", 1, "2024-01-06T00:00:00Z");
+    let first =
+        Simulator::start(&["--data", &file("commit.jsonl", std::slice::from_ref(&unlinked))]);
+    let merge = &first.get("/github/repos/o/n/pulls/6").json()["merge_commit_sha"];
+    let by_merge = json!({"repo": "o/n", "number": 2, "title": "b", "closed_at": "2024-01-05T00:00:00Z",
+        "closing_commit": merge});
+    let by_commit = json!({"repo": "o/n", "number": 3, "title": "c", "closed_at": "2024-01-05T00:00:00Z",
+        "closing_commit": "abc"});
+    let items = [by_hand, by_merge, by_commit, linked, unlinked, other];
+    let simulator = Simulator::start(&["--data", &file("beside.jsonl", &items)]);
+    let query = "query($id: ID!) { node(id: $id) { ... on Issue { timelineItems(first: 9) { nodes {
+        __typename
+        ... on ClosedEvent { closer { ... on PullRequest { number } ... on Commit {
+            oid committedDate associatedPullRequests(first: 1) { nodes { number } } } } }
+        ... on ConnectedEvent { subject { ... on PullRequest { number } } }
+        ... on DisconnectedEvent { subject { ... on PullRequest { number } } }
+        ... on CrossReferencedEvent { willCloseTarget isCrossRepository source { ... on PullRequest { url } } }
+      } } } } }";
+    let events = |number: u64| {
+        let reply = simulator.graphql(query, json!({"id": node_id(&simulator, number)}));
+        assert_eq!(reply.get("errors"), None);
+        reply["data"]["node"]["timelineItems"]["nodes"].clone()
+    };
+    let closed_by = |commit: &Value, pulls: Value| {
+        json!({"__typename": "ClosedEvent", "closer": {"oid": commit,
+            "committedDate": "2024-01-05T00:00:00Z", "associatedPullRequests": {"nodes": pulls}}})
+    };
+    assert_eq!(
+        events(1),
+        json!([
+            {"__typename": "CrossReferencedEvent", "willCloseTarget": false, "isCrossRepository": true,
+             "source": {"url": url("p/q", 1)}},
+            {"__typename": "ConnectedEvent", "subject": {"number": 5}},
+            {"__typename": "ConnectedEvent", "subject": {"number": 6}},
+            {"__typename": "DisconnectedEvent", "subject": {"number": 6}},
+            {"__typename": "ClosedEvent", "closer": null},
+        ]),
+        "closed before what was linked to it was merged"
+    );
+    assert_eq!(events(2), json!([closed_by(merge, json!([{"number": 6}]))]));
+    assert_eq!(events(3), json!([closed_by(&json!("abc"), json!([]))]));
+}
+
+#[test]
 fn an_unknown_node_is_null_beside_the_others() {
     let simulator = pair("unknown.jsonl");
     let query = "query($id: ID!) { a: node(id: $id) { id } b: node(id: \"I_none\") { id } }";

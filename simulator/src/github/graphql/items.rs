@@ -1,7 +1,7 @@
 //! The fields of issues and pull requests that lead on to other objects.
 
 use super::leaves;
-use super::objects::{Answer, Changed, Found, Object, Resolver, actor, event_kind, value};
+use super::objects::{Answer, Changed, Found, Object, Resolver, actor, event_kind, maybe, value};
 use super::paging::Paging;
 use crate::diff;
 use crate::timeline::{self, Handle, What};
@@ -19,11 +19,13 @@ impl<'a> Resolver<'a> {
             "author" => actor(&item.user),
             "repository" => Ok(Found::Object(Object::Repository(repo))),
             "mergedBy" if item.merged_at.is_some() => actor(timeline::closed_by(item)),
-            "mergeCommit" if item.merged_at.is_some() => {
-                let oid = repo.commit("merge", item.number);
-                Ok(Found::Object(Object::Commit { repo, oid, message: item.title.clone() }))
-            }
-            "mergedBy" | "mergeCommit" => value(Value::Null),
+            "mergeCommit" => maybe(item.merged_at.as_ref().map(|at| Object::Commit {
+                repo,
+                oid: repo.commit("merge", item.number),
+                message: item.title.clone(),
+                at: at.clone(),
+            })),
+            "mergedBy" => value(Value::Null),
             "labels" => {
                 let labels = item.labels.iter().map(|label| Object::Label(repo, label.clone()));
                 page.rows("Label", labels.collect())
@@ -78,7 +80,7 @@ impl<'a> Resolver<'a> {
             timeline::events(self.world, handle.repo, &handle.item).into_iter().enumerate();
         let events = events.filter(|(_, event)| {
             // A recorded link without its other end cannot be told in GraphQL.
-            let told = !matches!(event.what, What::Connected { source: None });
+            let told = !matches!(event.what, What::Linked { pull: None, .. });
             let name = constant_name(event_kind(&event.what));
             let asked = wanted.is_none_or(|wanted| wanted.iter().any(|kind| *kind == name));
             told && asked && *event.at >= *since

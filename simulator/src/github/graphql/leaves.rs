@@ -122,7 +122,7 @@ pub fn event<'a>(handle: &Handle<'a>, nth: usize, event: &Event<'a>, name: &str)
     let repo = handle.repo;
     let commit = |oid: &str| {
         let message = format!("Merged into {}", repo.name);
-        Object::Commit { repo, oid: oid.to_owned(), message }
+        Object::Commit { repo, oid: oid.to_owned(), message, at: event.at.clone() }
     };
     match (name, &event.what) {
         ("id", what) => {
@@ -140,13 +140,15 @@ pub fn event<'a>(handle: &Handle<'a>, nth: usize, event: &Event<'a>, name: &str)
         }
         ("commit", What::Merged { commit: oid }) => maybe(Some(commit(oid))),
         ("label", What::Labeled(label)) => maybe(Some(Object::Label(repo, label.clone()))),
-        (
-            "source",
-            What::CrossReferenced { source, .. } | What::Connected { source: Some(source) },
-        ) => maybe(Some(Object::Item(source.clone()))),
-        ("isCrossRepository", What::CrossReferenced { source, .. }) => {
-            value(source.repo.id != repo.id)
+        ("source", What::CrossReferenced { source, .. }) => {
+            maybe(Some(Object::Item(source.clone())))
         }
+        ("source", _) => maybe(Some(Object::Item(handle.clone()))),
+        ("subject", What::Linked { pull, .. }) => maybe(pull.clone().map(Object::Item)),
+        (
+            "isCrossRepository",
+            What::CrossReferenced { source: other, .. } | What::Linked { pull: Some(other), .. },
+        ) => value(other.repo.id != repo.id),
         ("isCrossRepository", _) => value(false),
         ("willCloseTarget", What::CrossReferenced { closes, .. }) => value(*closes),
         _ => value(event.at.as_str()),

@@ -17,7 +17,7 @@ pub enum Object<'a> {
     Item(Handle<'a>),
     Actor(String),
     Label(&'a Repo, String),
-    Commit { repo: &'a Repo, oid: String, message: String },
+    Commit { repo: &'a Repo, oid: String, message: String, at: String },
     PullCommit(Handle<'a>),
     File(Rc<Changed>),
     Comment(Handle<'a>, usize),
@@ -108,7 +108,8 @@ pub fn event_kind(what: &What) -> &'static str {
         What::Commented(_) => "IssueComment",
         What::Reviewed(_) => "PullRequestReview",
         What::CrossReferenced { .. } => "CrossReferencedEvent",
-        What::Connected { .. } => "ConnectedEvent",
+        What::Linked { undone: false, .. } => "ConnectedEvent",
+        What::Linked { undone: true, .. } => "DisconnectedEvent",
         What::Closed { .. } => "ClosedEvent",
         What::Reopened => "ReopenedEvent",
         What::Merged { .. } => "MergedEvent",
@@ -163,17 +164,26 @@ impl<'a> Resolver<'a> {
                 }
                 _ => Value::Null,
             }),
-            Object::Commit { repo, oid, message } => value(match name {
+            Object::Commit { repo, oid, .. } if name == "associatedPullRequests" => {
+                let made = |number: &u64| repo.commit("merge", *number) == *oid;
+                let merged = repo.rows().iter().filter(|row| row.merged).map(|row| row.number);
+                let pulls = merged.filter(made).filter_map(|number| repo.item(number));
+                let pulls = pulls.map(|item| Object::Item(Handle { repo, item }));
+                page.rows("PullRequest", pulls.collect())
+            }
+            Object::Commit { repo, oid, message, at } => value(match name {
                 "id" => format!("C_kwDO{oid}"),
                 "oid" => oid.clone(),
                 "abbreviatedOid" => oid.chars().take(7).collect(),
                 "message" => message.clone(),
+                "committedDate" => at.clone(),
                 _ => format!("{}/commit/{oid}", repo.page()),
             }),
             Object::PullCommit(Handle { repo, item }) => Ok(Found::Object(Object::Commit {
                 repo,
                 oid: repo.commit("head", item.number),
                 message: item.title.clone(),
+                at: item.created_at.clone(),
             })),
             Object::File(file) => value(match name {
                 "path" => json!(file.path),
