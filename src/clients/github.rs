@@ -290,8 +290,15 @@ impl Github {
             answers.push(recorded);
         }
         // What fails in passing is sent again in smaller batches, down to single rows.
-        let mut waiting = if missing.is_empty() { Vec::new() } else { vec![missing] };
-        while let Some(indices) = waiting.pop() {
+        let mut waiting = vec![missing];
+        while let Some(mut indices) = waiting.pop() {
+            let most = query.most.load(Ordering::Relaxed);
+            if indices.len() > most {
+                waiting.push(indices.split_off(most));
+            }
+            if indices.is_empty() {
+                continue;
+            }
             let variables: Vec<&Row> = indices.iter().map(|index| &rows[*index]).collect();
             let (text, variables) = combine(query, &variables);
             let mut together = self.post(&json!({ "query": text, "variables": variables }));
@@ -322,7 +329,12 @@ impl Github {
                         }
                     }
                 }
-                Err(CallError::Transient { .. }) if indices.len() > 1 => again = indices.clone(),
+                Err(CallError::Transient { slow, .. }) if indices.len() > 1 => {
+                    if slow {
+                        query.most.fetch_min(indices.len() / 2, Ordering::Relaxed);
+                    }
+                    again = indices.clone();
+                }
                 // One refusal holds for each row that was asked about.
                 Err(error) => {
                     for index in &indices {

@@ -1,5 +1,8 @@
 //! GraphQL queries that people write for one row, and how many of them are sent as one.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+
 use graphql_parser::query::{
     Definition, Document, Field, OperationDefinition, Query as AstQuery, Selection, SelectionSet,
     Value, VariableDefinition, parse_query,
@@ -17,6 +20,8 @@ pub struct Query {
     pub variables: Vec<String>,
     /// What the answer's `data` holds.
     pub fields: Vec<String>,
+    /// For how many rows at once the server answers in time, as far as that was seen.
+    pub most: Arc<AtomicUsize>,
 }
 
 /// Why a text is no query for one row.
@@ -64,7 +69,8 @@ impl Query {
             fields.push(field.alias.clone().unwrap_or_else(|| field.name.clone()));
         }
         let variables = variables.iter().map(|variable| variable.name.clone()).collect();
-        Ok(Query { text: text.to_owned(), variables, fields })
+        let most = Arc::new(AtomicUsize::new(usize::MAX));
+        Ok(Query { text: text.to_owned(), variables, fields, most })
     }
 }
 

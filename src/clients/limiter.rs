@@ -12,6 +12,8 @@ use tokio::time::Instant;
 /// Requests leave a little more slowly than they may, so that what the network does to the time
 /// between two of them does not bring one too many into a minute.
 const MARGIN: f64 = 1.005;
+/// How long to wait for what is under way to tell what is left.
+const SOON: Duration = Duration::from_millis(20);
 /// Shorter waits are told to nobody.
 const TOLD: Duration = Duration::from_secs(2);
 
@@ -55,6 +57,8 @@ impl Pace {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Left {
     pub points: u64,
+    /// Which window the quota is of: the server's own time at which it ends.
+    pub window: u64,
     /// Until there are more.
     pub reset: Duration,
     /// What the request took of it; 1 where that is not told.
@@ -89,8 +93,8 @@ struct Clock {
 /// A server's quota of a resource.
 #[derive(Default)]
 struct Quota {
-    /// How many points are left, and when there are more.
-    left: Option<(u64, Instant)>,
+    /// The fewest points that were told to be left in a window, and when it ends.
+    left: Option<(u64, Window)>,
     /// What a request takes, as the last one did.
     cost: u64,
     under_way: u64,
@@ -99,6 +103,12 @@ struct Quota {
     /// Where not all that is expected fits: when the next may leave.
     next: Option<Instant>,
     told_until: Option<Instant>,
+}
+
+#[derive(Clone, Copy)]
+struct Window {
+    id: u64,
+    end: Instant,
 }
 
 /// A request that is under way. The place is free again once it is dropped.
@@ -188,12 +198,15 @@ impl Lane {
 impl Quota {
     /// Takes one request from what is left; or tells until when to wait.
     fn take(&mut self, now: Instant, tell: &impl Fn(Held)) -> Option<Instant> {
-        self.left = self.left.filter(|(_, reset)| *reset > now);
+        self.left = self.left.filter(|(_, window)| window.end > now);
         let cost = self.cost.max(1);
-        if let Some((left, reset)) = &mut self.left {
-            let requests = *left / cost;
+        if let Some((left, Window { end: reset, .. })) = self.left {
+            // Those under way may be counted in it, or not yet.
+            let requests = left.saturating_sub(self.under_way * cost) / cost;
             let (until, why) = match requests {
-                0 => (*reset, "the quota is used up".to_owned()),
+                // What is under way will tell.
+                0 if left >= cost => (now + SOON.min(reset - now), String::new()),
+                0 => (reset, "the quota is used up".to_owned()),
                 // What comes does not fit: evenly up to the reset, rather than all and then nothing.
                 some if self.expected > some => {
                     let until = self.next.filter(|next| *next > now).unwrap_or(now);
@@ -204,14 +217,13 @@ impl Quota {
             if until > now {
                 let wait = until - now;
                 if wait >= TOLD && self.told_until.is_none_or(|told| told < until) {
-                    self.told_until = Some(*reset);
+                    self.told_until = Some(reset);
                     tell(Held { why, wait });
                 }
                 return Some(until);
             }
             let even = reset.saturating_duration_since(now);
             self.next = Some(now + even / u32::try_from(requests).unwrap_or(u32::MAX));
-            *left -= cost;
         }
         self.under_way += 1;
         None
@@ -219,13 +231,19 @@ impl Quota {
 }
 
 impl Permit {
-    /// What the answer says of the quota. Others that are under way may not be counted in it yet.
+    /// What the answer says of the quota. Answers come in any order: of a window the lowest counts.
     pub(super) fn told(&self, left: Left) {
         let mut clock = self.lane.clock();
         let quota = clock.quotas.entry(self.resource).or_default();
         quota.cost = left.cost;
-        let others = quota.under_way.saturating_sub(1) * left.cost;
-        quota.left = Some((left.points.saturating_sub(others), Instant::now() + left.reset));
+        let window = Window { id: left.window, end: Instant::now() + left.reset };
+        quota.left = match quota.left {
+            Some((_, known)) if known.id > window.id => quota.left,
+            Some((points, known)) if known.id == window.id => {
+                Some((points.min(left.points), known))
+            }
+            _ => Some((left.points, window)),
+        };
     }
 }
 
@@ -251,5 +269,72 @@ impl Expected {
 impl Drop for Expected {
     fn drop(&mut self) {
         self.set(0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// When each of `count` requests leaves that all wait from the beginning.
+    async fn leave(pace: Pace, count: usize) -> Vec<f64> {
+        let limiter = Limiter::default();
+        let start = Instant::now();
+        let mut left = Vec::new();
+        for _ in 0..count {
+            drop(limiter.enter("server", "core", pace, |_| {}).await);
+            left.push(start.elapsed().as_secs_f64());
+        }
+        left
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_minute_has_more_than_it_may_and_little_is_left_unused() {
+        let per = |number| NonZeroU32::new(number);
+        for (requests, burst, least) in [(60, 0.005, 0.98), (500, 0.005, 0.98), (900, 0.1, 0.89)] {
+            let pace = Pace {
+                concurrency: NonZeroUsize::MIN,
+                requests_per_minute: per(requests),
+                tokens_per_minute: None,
+                tokens: 0,
+                burst,
+            };
+            let left = leave(pace, 5 * requests as usize).await;
+            for (at, first) in left.iter().enumerate() {
+                let minute = left[at..].iter().take_while(|time| **time < first + 60.0).count();
+                assert!(minute <= requests as usize, "{minute} of {requests}");
+            }
+            let used = left.len() as f64 / (left[left.len() - 1] / 60.0 * f64::from(requests));
+            assert!(used >= least, "{used} of {requests}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_does_not_fit_is_spread_and_what_fits_is_not() {
+        let pace = Pace {
+            concurrency: NonZeroUsize::MIN,
+            requests_per_minute: None,
+            tokens_per_minute: None,
+            tokens: 0,
+            burst: 0.1,
+        };
+        for (expected, spread) in [(100, false), (200, true)] {
+            let limiter = Limiter::default();
+            let mut known = limiter.expect("server", "core", pace);
+            let hour = Duration::from_secs(3600);
+            let start = Instant::now();
+            for points in (0..100).rev() {
+                known.set(expected - (100 - points));
+                let permit = limiter.enter("server", "core", pace, |_| {}).await;
+                let reset = hour.saturating_sub(start.elapsed());
+                permit.told(Left { points, window: 1, reset, cost: 1 });
+            }
+            let took = start.elapsed();
+            assert_eq!(took > hour / 2, spread, "{took:?}");
+            assert!(took < hour);
+            // All is used up: the next waits for the window's end.
+            drop(limiter.enter("server", "core", pace, |_| {}).await);
+            assert!(start.elapsed() >= hour);
+        }
     }
 }

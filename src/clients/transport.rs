@@ -501,10 +501,10 @@ impl Transport {
         let headers = response.headers().clone();
         let body = response.bytes().await.map_err(passing)?;
         if request.service == Service::Github
-            && let Some((points, reset)) = quota(&headers)
+            && let Some((points, window, reset)) = quota(&headers)
         {
             let cost = point_cost(request, &body);
-            permit.told(Left { points, reset, cost });
+            permit.told(Left { points, window, reset, cost });
         }
         if let Some(to) = moved(request, status, &headers, url) {
             return Err(Failure::Moved { to, for_good: matches!(status, 301 | 308) });
@@ -618,8 +618,8 @@ fn moved(request: &Request, status: u16, headers: &HeaderMap, url: &str) -> Opti
     Some(reqwest::Url::parse(url).ok()?.join(to).ok()?.into())
 }
 
-/// What a server says is left of its quota, and how long until there is more.
-fn quota(headers: &HeaderMap) -> Option<(u64, Duration)> {
+/// What a server says is left of its quota, until when, and how long that is.
+fn quota(headers: &HeaderMap) -> Option<(u64, u64, Duration)> {
     let number = |name: &str| text(headers, name)?.parse::<u64>().ok();
     // Some that stand between write it in milliseconds.
     let seconds = |time: u64| if time > 100_000_000_000 { time / 1000 } else { time };
@@ -627,8 +627,9 @@ fn quota(headers: &HeaderMap) -> Option<(u64, Duration)> {
     // By the server's own clock, where it tells it: ours may be wrong.
     let there = text(headers, "date").and_then(|date| httpdate::parse_http_date(date).ok());
     let now = there.unwrap_or_else(SystemTime::now).duration_since(UNIX_EPOCH).ok()?.as_secs();
-    let reset = seconds(number("x-ratelimit-reset")?).saturating_sub(now).saturating_add(1);
-    Some((points, LONGEST_WAIT.min(Duration::from_secs(reset))))
+    let end = seconds(number("x-ratelimit-reset")?);
+    let reset = end.saturating_sub(now).saturating_add(1);
+    Some((points, end, LONGEST_WAIT.min(Duration::from_secs(reset))))
 }
 
 /// What a request took of the quota: a GraphQL answer may tell.
@@ -790,7 +791,7 @@ fn announced_wait(headers: &HeaderMap) -> Option<Duration> {
     if text(headers, "x-ratelimit-remaining") != Some("0") {
         return None;
     }
-    quota(headers).map(|(_, reset)| reset)
+    quota(headers).map(|(.., reset)| reset)
 }
 
 /// GitHub asks for at least a minute, and longer each time; a model's provider for less.

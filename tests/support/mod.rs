@@ -235,6 +235,12 @@ impl Simulator {
         self.request("POST", "/_items", &item.to_string());
     }
 
+    /// One of the orders that tests give: `/_later`, `/_renames`.
+    #[track_caller]
+    pub fn post(&self, path: &str, order: Value) {
+        self.request("POST", path, &order.to_string());
+    }
+
     #[track_caller]
     fn request(&self, method: &str, path: &str, body: &str) -> Value {
         use std::io::{Read, Write};
