@@ -37,7 +37,7 @@ fn files(simulator: &Simulator, query: &str) -> Vec<(u64, bool)> {
 
 #[test]
 fn after_so_many_lines_files_come_empty_and_smaller_pages_are_whole() {
-    let simulator = Simulator::start(&["--patch-lines", "25"]);
+    let simulator = Simulator::start(&["--patch-lines", "30"]);
     pull(&simulator, 5, 9);
     let counts = simulator.get(PULL).json();
     assert_eq!((&counts["changed_files"], &counts["additions"]), (&json!(5), &json!(45)));

@@ -50,8 +50,7 @@ pub fn answer(
             let repo = world.find(&to.repo).anywhere();
             return repo.map_or_else(not_found, |repo| moved(repo, &rest, ask, api));
         }
-        (Some(Lost::Moved(_)), _) => return not_found(),
-        (None, _) => {}
+        _ => {}
     }
     let item = number.and_then(|number| repo.item(number));
     match (rest, item) {
