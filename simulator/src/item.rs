@@ -43,6 +43,7 @@ pub struct Item {
     pub disconnected: Vec<String>,
     /// The commit that closed this issue by its message.
     pub closing_commit: Option<String>,
+    pub milestone: Option<String>,
     pub diff: String,
     pub diff_too_large: bool,
     pub html_url: String,

@@ -339,6 +339,11 @@ impl Repo {
         self.id * 10_000_000 + number % 1_000_000 * 10 + slot % 10
     }
 
+    /// The number of a milestone, which only its title tells.
+    pub fn milestone(&self, title: &str) -> u64 {
+        self.part_id(0, title, 1) % 1000 + 1
+    }
+
     /// A commit of this repository: `what` and `number` say which.
     pub fn commit(&self, what: &str, number: u64) -> String {
         let text = format!("{} {what} {number}", self.id);

@@ -191,3 +191,23 @@ fn a_query_that_is_too_large_is_not_answered_in_time() {
     assert_eq!((status(&viewers(3)), status(&viewers(4))), (200, 502));
     assert_eq!((status(&issues(3)), status(&issues(4))), (200, 502));
 }
+
+#[test]
+fn comments_on_one_line_are_a_thread() {
+    let comment = |line: u64, body: &str| json!({"path": "x.c", "line": line, "body": body});
+    let review = |comments: &[Value]| json!({"user": "cy", "comments": comments});
+    let pull = json!({"repo": "o/n", "number": 1, "kind": "pull", "title": "t", "reviews": [
+        review(&[comment(4, "why?"), comment(9, "hm")]), review(&[comment(4, "done")])]});
+    let simulator = Simulator::start(&["--data", &file("threads.jsonl", &[pull])]);
+    let query = "{ repository(owner: \"o\", name: \"n\") { pullRequest(number: 1) {
+        milestone { title } reviewThreads(first: 1) { totalCount pageInfo { hasNextPage }
+          nodes { isResolved path line comments(first: 5) { nodes { body } } } } } } }";
+    let reply = simulator.graphql(query, json!({}));
+    let thread = json!({"isResolved": false, "path": "x.c", "line": 4,
+        "comments": {"nodes": [{"body": "why?"}, {"body": "done"}]}});
+    assert_eq!(
+        reply["data"]["repository"]["pullRequest"],
+        json!({"milestone": null, "reviewThreads":
+            {"totalCount": 2, "pageInfo": {"hasNextPage": true}, "nodes": [thread]}})
+    );
+}

@@ -26,6 +26,17 @@ impl<'a> Resolver<'a> {
                 at: at.clone(),
             })),
             "mergedBy" => value(Value::Null),
+            "milestone" => {
+                let milestone = item.milestone.clone();
+                maybe(milestone.map(|title| Object::Milestone(repo, title)))
+            }
+            "reviewThreads" => {
+                let threads = leaves::threads(item).into_iter();
+                page.rows(
+                    "PullRequestReviewThread",
+                    threads.map(|thread| Object::Thread(handle.clone(), thread.into())).collect(),
+                )
+            }
             "labels" => {
                 let labels = item.labels.iter().map(|label| Object::Label(repo, label.clone()));
                 page.rows("Label", labels.collect())

@@ -4,7 +4,7 @@ use super::objects::{Answer, Found, Object, actor, event_kind, maybe, value};
 use super::paging::Paging;
 use crate::diff;
 use crate::github::render::user_id;
-use crate::item::Item;
+use crate::item::{Item, LineComment};
 use crate::timeline::{Event, Handle, What};
 use crate::world::Repo;
 use serde_json::{Value, json};
@@ -115,6 +115,56 @@ pub fn line_comment<'a>(handle: &Handle<'a>, place: (usize, usize), name: &str) 
             value(file.and_then(|file| file.patch).unwrap_or(""))
         }
         _ => value(comment.created_at.as_str()),
+    }
+}
+
+/// Inline comments on one line are one thread: the places of each, review and comment.
+pub fn threads(item: &Item) -> Vec<Vec<(usize, usize)>> {
+    let mut threads: Vec<Vec<(usize, usize)>> = Vec::new();
+    let line = |(review, nth): (usize, usize)| {
+        let comment: &LineComment = &item.reviews[review].comments[nth];
+        (comment.path.as_str(), comment.line)
+    };
+    for (review, written) in item.reviews.iter().enumerate() {
+        for place in (0..written.comments.len()).map(|nth| (review, nth)) {
+            match threads.iter_mut().find(|thread| line(thread[0]) == line(place)) {
+                Some(thread) => thread.push(place),
+                None => threads.push(vec![place]),
+            }
+        }
+    }
+    threads
+}
+
+pub fn thread<'a>(handle: &Handle<'a>, thread: &[(usize, usize)], page: &Paging) -> Answer<'a> {
+    let Handle { repo, item } = handle;
+    let (review, nth) = thread[0];
+    let first = &item.reviews[review].comments[nth];
+    match page.name {
+        "id" => {
+            let id = repo.part_id(item.number, "thread", review * 1000 + nth);
+            value(format!("PRRT_kwDO{id}"))
+        }
+        "path" => value(first.path.as_str()),
+        "line" => value(first.line),
+        "comments" => {
+            let comments = thread.iter();
+            let comments =
+                comments.map(|(review, nth)| Object::LineComment(handle.clone(), *review, *nth));
+            page.rows("PullRequestReviewComment", comments.collect())
+        }
+        _ => value(false),
+    }
+}
+
+pub fn milestone(repo: &Repo, title: &str, name: &str) -> Value {
+    match name {
+        "id" => json!(format!("MI_kwDO{}", repo.part_id(0, title, 2))),
+        "number" => json!(repo.milestone(title)),
+        "title" => json!(title),
+        "url" => json!(format!("{}/milestone/{}", repo.page(), repo.milestone(title))),
+        "state" => json!("OPEN"),
+        _ => json!(false),
     }
 }
 

@@ -17,12 +17,20 @@ pub enum Object<'a> {
     Item(Handle<'a>),
     Actor(String),
     Label(&'a Repo, String),
-    Commit { repo: &'a Repo, oid: String, message: String, at: String },
+    Milestone(&'a Repo, String),
+    Commit {
+        repo: &'a Repo,
+        oid: String,
+        message: String,
+        at: String,
+    },
     PullCommit(Handle<'a>),
     File(Rc<Changed>),
     Comment(Handle<'a>, usize),
     Review(Handle<'a>, usize),
     LineComment(Handle<'a>, usize, usize),
+    /// The places of its comments: which review, which of its comments.
+    Thread(Handle<'a>, Rc<[(usize, usize)]>),
     Event(Handle<'a>, usize, Rc<Event<'a>>),
     Rows(Rc<Rows<'a>>),
     Edge(&'static str, usize, Box<Object<'a>>),
@@ -87,12 +95,14 @@ impl Object<'_> {
                 }
             }
             Object::Label(..) => "Label",
+            Object::Milestone(..) => "Milestone",
             Object::Commit { .. } => "Commit",
             Object::PullCommit(_) => "PullRequestCommit",
             Object::File(_) => "PullRequestChangedFile",
             Object::Comment(..) => "IssueComment",
             Object::Review(..) => "PullRequestReview",
             Object::LineComment(..) => "PullRequestReviewComment",
+            Object::Thread(..) => "PullRequestReviewThread",
             Object::Event(_, _, event) => event_kind(&event.what),
             Object::Rows(rows) => return format!("{}Connection", rows.of),
             Object::Edge(of, ..) => return format!("{of}Edge"),
@@ -164,6 +174,7 @@ impl<'a> Resolver<'a> {
                 }
                 _ => Value::Null,
             }),
+            Object::Milestone(repo, title) => value(leaves::milestone(repo, title, name)),
             Object::Commit { repo, oid, .. } if name == "associatedPullRequests" => {
                 let made = |number: &u64| repo.commit("merge", *number) == *oid;
                 let merged = repo.rows().iter().filter(|row| row.merged).map(|row| row.number);
@@ -199,6 +210,7 @@ impl<'a> Resolver<'a> {
             Object::LineComment(handle, review, nth) => {
                 leaves::line_comment(handle, (*review, *nth), name)
             }
+            Object::Thread(handle, thread) => leaves::thread(handle, thread, &page),
             Object::Event(handle, nth, event) => leaves::event(handle, *nth, event, name),
             Object::Rows(rows) => Ok(paging::field(rows, name)),
             Object::Edge(_, place, node) => match name {
