@@ -100,6 +100,7 @@ async fn run(flags: Flags) -> Result<(), Box<dyn Error>> {
 
 fn world(flags: &Flags) -> std::io::Result<World> {
     let mut world = World::default();
+    world.strange = flags.rules.strange;
     let unknown = load::load(&mut world, &flags.data)?;
     if unknown > 0 {
         eprintln!("warning: {unknown} lines of --data have no known shape and were skipped");

@@ -31,6 +31,8 @@ pub enum What<'a> {
         commit: Option<String>,
     },
     Reopened,
+    /// Of a kind that is still to come.
+    Strange,
     Merged {
         commit: String,
     },
@@ -55,6 +57,7 @@ impl What<'_> {
             What::Linked { undone: true, .. } => "disconnected",
             What::Closed { .. } => "closed",
             What::Reopened => "reopened",
+            What::Strange => "added_to_project_v9",
             What::Merged { .. } => "merged",
         }
     }
@@ -68,6 +71,9 @@ pub fn events<'a>(world: &'a World, repo: &'a Repo, item: &Item) -> Vec<Event<'a
     let mut add = |at: &str, actor: &str, what| {
         events.push(Event { at: at.to_owned(), actor: actor.to_owned(), what });
     };
+    if world.strange {
+        add(&item.created_at, &item.user, What::Strange);
+    }
     for label in &item.labels {
         add(&item.created_at, &item.user, What::Labeled(label.clone()));
     }

@@ -15,6 +15,8 @@ pub struct World {
     moved: HashMap<String, String>,
     /// Node ids of recorded threads, which say nothing about the item's place here.
     recorded: HashMap<String, (usize, u64)>,
+    /// Timelines hold an event of a kind that no client knows.
+    pub strange: bool,
 }
 
 pub struct Repo {

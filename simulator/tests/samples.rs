@@ -108,6 +108,25 @@ fn flat_rows_and_threads_keep_their_addresses() {
     );
 }
 
+#[test]
+fn what_no_client_knows_is_there_where_it_is_ordered() {
+    let strange = Simulator::start(&["--repos", "1", "--strange"]);
+    let plain = Simulator::start(&["--repos", "1"]);
+    let list = "/github/repos/acme/engine-1/issues?state=all";
+    let issue = &strange.get(list).json()[0];
+    assert!(issue["field_of_tomorrow"].is_array() && issue["user"]["field_of_tomorrow"].is_array());
+    assert_eq!(plain.get(list).json()[0].get("field_of_tomorrow"), None);
+    let timeline = "/github/repos/acme/engine-1/issues/1/timeline";
+    assert_eq!(strange.get(timeline).json()[0]["event"], "added_to_project_v9");
+    let query =
+        "{ repository(owner: \"acme\", name: \"engine-1\") { issueOrPullRequest(number: 1) {
+        ... on Issue { timelineItems(first: 1) { nodes { __typename ... on ClosedEvent { id } } } }
+        ... on PullRequest { timelineItems(first: 1) { nodes { __typename } } } } } }";
+    let item = &strange.graphql(query, json!({}))["data"]["repository"]["issueOrPullRequest"];
+    let nodes = &item["timelineItems"]["nodes"];
+    assert_eq!(*nodes, json!([{"__typename": "AddedToProjectV9Event"}]));
+}
+
 /// Real data, where this machine has some: every item of it can be asked for.
 #[test]
 fn real_data_is_served() {

@@ -9,7 +9,7 @@ mod search;
 use crate::ask::{Answer, Ask};
 use crate::limit::{self, Limits};
 use crate::world::{Found, Repo, World};
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// What GitHub refuses beside its limits, where flags ask for it.
 #[derive(clap::Args)]
@@ -31,6 +31,9 @@ pub struct Rules {
     /// time
     #[arg(long, value_name = "N")]
     batch_most: Option<u64>,
+    /// Answers hold fields and events that no client knows
+    #[arg(long)]
+    pub strange: bool,
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
@@ -93,6 +96,7 @@ pub fn answer(world: &World, limits: &Limits, rules: &Rules, ask: &Ask) -> Answe
         ("GET", parts) => (core(world, rules, parts, ask, &api), 1),
         _ => return finish(not_found(), ask),
     };
+    let answer = if rules.strange && ask.method == "GET" { stranger(answer) } else { answer };
     let mut answer = finish(answer, ask);
     let resource = resource(&ask.path);
     let charged = limits.charge(resource, if answer.status == 304 { 0 } else { cost });
@@ -142,6 +146,25 @@ fn moved(repo: &Repo, rest: &[&str], ask: &Ask, api: &str) -> Answer {
     }
     let body = json!({"message": "Moved Permanently", "url": url, "documentation_url": DOCS});
     Answer::value(301, &body).with("location", url)
+}
+
+/// Adds a field that no client knows to every object of an answer.
+fn stranger(mut answer: Answer) -> Answer {
+    fn add(value: &mut Value) {
+        match value {
+            Value::Array(values) => values.iter_mut().for_each(add),
+            Value::Object(fields) => {
+                fields.values_mut().for_each(add);
+                fields.insert("field_of_tomorrow".to_owned(), json!([{"colour": 9}]));
+            }
+            _ => {}
+        }
+    }
+    if let Ok(mut body) = serde_json::from_slice(&answer.body) {
+        add(&mut body);
+        answer.body = body.to_string().into_bytes();
+    }
+    answer
 }
 
 /// Adds the headers that every answer of GitHub carries, and answers a matching ETag with 304.

@@ -122,6 +122,7 @@ pub fn event_kind(what: &What) -> &'static str {
         What::Linked { undone: true, .. } => "DisconnectedEvent",
         What::Closed { .. } => "ClosedEvent",
         What::Reopened => "ReopenedEvent",
+        What::Strange => "AddedToProjectV9Event",
         What::Merged { .. } => "MergedEvent",
     }
 }
