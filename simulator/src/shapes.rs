@@ -24,6 +24,7 @@ shapes! {
     ISSUE = "issue.json";
     PULL = "pull.json";
     LABEL = "label.json";
+    MILESTONE = "milestone.json";
     COMMENT = "comment.json";
     REVIEW = "review.json";
     LINE_COMMENT = "line_comment.json";

@@ -109,6 +109,29 @@ fn flat_rows_and_threads_keep_their_addresses() {
 }
 
 #[test]
+fn an_issue_tells_its_milestone_and_who_closed_it() {
+    let item = |number: u64, state: &str| json!({"repo": "o/n", "number": number, "title": "t", "user": "ada", "state": state, "milestone": "v1"});
+    let lines = [item(1, "open"), item(2, "closed")];
+    let simulator = Simulator::start(&["--data", &file("milestones.jsonl", &lines)]);
+    let issue = |number: u64| simulator.get(&format!("/github/repos/o/n/issues/{number}")).json();
+    assert_eq!(
+        (&issue(1)["closed_by"], &issue(2)["closed_by"]["login"]),
+        (&Value::Null, &json!("ada"))
+    );
+    assert_eq!(issue(1)["milestone"]["title"], "v1");
+    let listed = simulator.get("/github/repos/o/n/issues?state=all").json();
+    assert_eq!(listed[0]["milestone"], issue(1)["milestone"]);
+    assert_eq!(listed[0].get("closed_by"), None);
+    let query = "{ repository(owner: \"o\", name: \"n\") { issue(number: 1) { milestone { id number title } } } }";
+    let told = &simulator.graphql(query, json!({}))["data"]["repository"]["issue"]["milestone"];
+    let milestone = &issue(1)["milestone"];
+    assert_eq!(
+        *told,
+        json!({"id": milestone["node_id"], "number": milestone["number"], "title": "v1"})
+    );
+}
+
+#[test]
 fn what_no_client_knows_is_there_where_it_is_ordered() {
     let strange = Simulator::start(&["--repos", "1", "--strange"]);
     let plain = Simulator::start(&["--repos", "1"]);

@@ -43,7 +43,8 @@ impl Render<'_> {
         });
     }
 
-    pub fn issue(&self, out: Out, repo: &Repo, item: &Item) {
+    /// An issue; `full` adds who closed it, which lists leave out.
+    pub fn issue(&self, out: Out, repo: &Repo, item: &Item, full: bool) {
         if let Some(thread) = &item.thread {
             return json(out, &thread.issue);
         }
@@ -73,6 +74,15 @@ impl Render<'_> {
                 text(out, "},");
             }
             "pull" => {}
+            "closed_by" if full => {
+                text(out, "\"closed_by\":");
+                match item.is_closed() {
+                    true => self.user(out, timeline::closed_by(item)),
+                    false => text(out, "null"),
+                }
+                text(out, ",");
+            }
+            "closed_by" => {}
             "reason" => json(out, &item.state_reason),
             key => self.common(out, key, repo, item),
         });
@@ -142,6 +152,10 @@ impl Render<'_> {
             "body" => json(out, &item.body),
             "user" => self.user(out, &item.user),
             "labels" => array(out, &item.labels, |out, label| self.label(out, repo, label)),
+            "milestone" => match &item.milestone {
+                Some(title) => self.milestone(out, repo, title),
+                None => text(out, "null"),
+            },
             "state" => text(out, &item.state),
             "created_at" => json(out, &item.created_at),
             "updated_at" => json(out, &item.updated_at),
@@ -161,6 +175,18 @@ impl Render<'_> {
             }
             "name" => json(out, label),
             _ => text(out, &format!("{:06x}", hash(label.as_bytes()) & 0xFF_FFFF)),
+        });
+    }
+
+    fn milestone(&self, out: Out, repo: &Repo, title: &str) {
+        let number = repo.milestone(title);
+        shapes::MILESTONE.fill(out, |key, out| match key {
+            "url" => text(out, &format!("{}/milestones/{number}", self.repo_url(repo))),
+            "html" => text(out, &format!("{}/milestone/{number}", repo.page())),
+            "id" => json(out, &repo.part_id(0, title, 2)),
+            "number" => json(out, &number),
+            "title" => json(out, title),
+            _ => self.user(out, repo.owner()),
         });
     }
 
@@ -303,7 +329,7 @@ impl Render<'_> {
                 text(out, ",\"updated_at\":");
                 json(out, &event.at);
                 text(out, ",\"source\":{\"type\":\"issue\",\"issue\":");
-                self.issue(out, repo, item);
+                self.issue(out, repo, item, false);
                 // The source says which repository it is in; it may be another one.
                 self.extend(out, |render, out| {
                     text(out, "\"repository\":");

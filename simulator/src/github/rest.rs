@@ -59,7 +59,7 @@ pub fn answer(
             let keys = lists::keys(repo, ask, false);
             lists::keyed(rules, ask, &call.url, keys, |out, (_, number)| {
                 if let Some(item) = repo.item(*number) {
-                    call.render.issue(out, repo, &item);
+                    call.render.issue(out, repo, &item, false);
                 }
             })
         }
@@ -71,7 +71,7 @@ pub fn answer(
                 }
             })
         }
-        (["issues", _], Some(item)) => one(|out| call.render.issue(out, repo, &item)),
+        (["issues", _], Some(item)) => one(|out| call.render.issue(out, repo, &item, true)),
         (["issues", _, part], Some(item)) => call.below_issue(&item, part),
         (["pulls", _], Some(item)) if item.is_pull() => call.pull(&item),
         (["pulls", _, part], Some(item)) if item.is_pull() => call.below_pull(&item, part),

@@ -61,7 +61,7 @@ pub fn answer(world: &World, ask: &Ask, api: &str) -> Answer {
     );
     array(&mut body, &hits[page.range()], |out, (repo, number)| {
         if let Some(item) = repo.item(*number) {
-            Render { api }.issue(out, repo, &item);
+            Render { api }.issue(out, repo, &item, false);
         }
     });
     text(&mut body, "}");
