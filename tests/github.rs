@@ -427,3 +427,63 @@ fn an_enterprise_server_has_its_graphql_beside_its_rest() {
     let asked = simulator.get("/_stats")["by_endpoint"].to_string();
     assert!(asked.contains("POST"), "{asked}");
 }
+
+#[test]
+fn what_github_will_add_tomorrow_breaks_nothing() {
+    let simulator =
+        Simulator::start(&["--repos", "1", "--items", "60", "--seed", "3", "--strange"]);
+    let mut space = space(&simulator, SORTED, PARTS);
+    let status = STATUS.replace("'{state: .node.state}'", "'{state: .node.state, more: .node}'");
+    let text = space.read("pipeline.toml");
+    space.write("pipeline.toml", text + &status);
+    space.write("q.graphql", QUERY);
+    space.env("TEST_TOKEN", "a token");
+    space.run(&[]).expect(0);
+    holds_each_once(&space, &["acme/engine-1"], 60);
+    let talk = space.rows("data/talk.jsonl");
+    assert!(talk.iter().all(|row| row["events"].as_u64() > Some(0)), "the strange event at least");
+}
+
+/// Six repositories, fifty thousand items, limits of both sorts, and every fiftieth request failing in
+/// one of five ways.
+#[test]
+fn fifty_thousand_items_are_collected_each_once_within_every_limit() {
+    let items: u64 = 8_400;
+    let each = items.to_string();
+    let limits =
+        ["--github-limit", "300/4s", "--github-points", "6000/m", "--github-concurrent", "8"];
+    let simulator = Simulator::start(
+        &[&["--repos", "6", "--items", &each, "--seed", "9"][..], &limits].concat(),
+    );
+    let share = 0.02 / 5.0;
+    for fault in [
+        json!({ "status": 500 }),
+        json!({ "status": 502 }),
+        json!({ "cut": true }),
+        json!({ "status": 503, "headers": { "retry-after": "1" } }),
+        json!({ "status": 200, "body": "<html>Unicorn!</html>" }),
+    ] {
+        let mut fault = fault;
+        fault["path"] = json!("/github/");
+        fault["share"] = json!(share);
+        simulator.fault(fault);
+    }
+    let mut space = space(&simulator, SORTED, "");
+    space.env("TEST_TOKEN", "a token");
+    let ran = space.run(&[]).expect(0);
+    assert_eq!(ran.stage("items")["rows"], 6 * items);
+    let rows = space.rows("data/items.jsonl");
+    let ids: HashSet<&str> = rows.iter().map(|row| row["id"].as_str().expect("an id")).collect();
+    assert_eq!(ids.len() as u64, 6 * items, "each once");
+    let stats = simulator.get("/_stats");
+    assert_eq!(stats["refused"], json!({ "primary": 0, "secondary": 0 }), "{stats}");
+    // The pages and the totals, and what failed once more.
+    let least = 6 * (items / 100 + 1);
+    let asked = stats["total"].as_u64().expect("a number");
+    assert!(
+        asked > least && asked < least * 11 / 10,
+        "{asked} requests where {least} are the least"
+    );
+    let again = space.run(&[]).expect(0);
+    assert_eq!(again.json()["calls"], 0);
+}

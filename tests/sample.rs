@@ -147,6 +147,16 @@ fn every_kind_of_evidence_is_told_in_its_order() {
 }
 
 #[test]
+fn bots_are_marked_by_their_type_and_by_the_list() {
+    let space = study();
+    sample(&space).expect(0);
+    let rows = space.rows("data/sample/merged_bug_results.json");
+    let bots = rows.iter().filter(|row| row["is_bot"] == true);
+    let bots: Vec<&str> = bots.map(|row| row["author"].as_str().unwrap()).collect();
+    assert_eq!(bots, ["dependabot[bot]", "tensorrt-cicd"]);
+}
+
+#[test]
 fn root_causes_occur_in_their_diffs() {
     let space = study();
     sample(&space).expect(0);
