@@ -830,3 +830,15 @@ pub(super) fn message(body: &Bytes) -> String {
     }
     short
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_that_says_nothing_is_waited_for_longer_each_time() {
+        let waits: Vec<u64> =
+            (1..7).map(|times| unannounced_wait(Service::Github, times).as_secs()).collect();
+        assert_eq!(waits, [60, 120, 240, 480, 900, 900]);
+    }
+}
