@@ -74,6 +74,15 @@ fn a_wrong_request_gets_the_error_shape() {
         assert_eq!(reply.status, 400, "{body}");
         assert_eq!(reply.json()["error"]["type"], "invalid_request_error");
     }
-    assert_eq!(simulator.get("/v1/models").json()["object"], "list");
     assert_eq!(simulator.get("/v1/none").status, 404);
+}
+
+#[test]
+fn a_model_is_listed_and_found_by_its_name() {
+    let simulator = Simulator::start(&[]);
+    let list = simulator.get("/v1/models").json();
+    let name = list["data"][0]["id"].as_str().expect("a name");
+    assert_eq!(simulator.get(&format!("/v1/models/{name}")).json(), list["data"][0]);
+    let none = simulator.get("/v1/models/none");
+    assert_eq!((none.status, &none.json()["error"]["code"]), (404, &"model_not_found".into()));
 }

@@ -9,9 +9,13 @@ mod pattern;
 
 use crate::ask::{Answer, Ask};
 use answers::Answers;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::io;
 use std::path::Path;
+
+/// The one that is listed; a chat is answered under any name.
+const MODEL: &str = "simulated";
+const BELOW_MODELS: &str = "/v1/models/";
 
 pub struct Models {
     answers: Answers,
@@ -27,6 +31,7 @@ impl Models {
         match path {
             "/v1/chat/completions" => "/v1/chat/completions",
             "/v1/models" => "/v1/models",
+            _ if path.starts_with(BELOW_MODELS) => "/v1/models/{model}",
             _ => "(other)",
         }
     }
@@ -35,15 +40,23 @@ impl Models {
         match (ask.method.as_str(), ask.path.as_str()) {
             ("POST", "/v1/chat/completions") => chat::answer(&self.answers, &ask.body),
             ("GET", "/v1/models") => {
-                let model = json!({
-                    "id": "simulated", "object": "model", "created": chat::CREATED, "owned_by": "simulator"
-                });
-                Answer::value(200, &json!({"object": "list", "data": [model]}))
+                Answer::value(200, &json!({"object": "list", "data": [the_model()]}))
             }
+            ("GET", path) if path.starts_with(BELOW_MODELS) => match &path[BELOW_MODELS.len()..] {
+                MODEL => Answer::value(200, &the_model()),
+                other => {
+                    let message = format!("The model '{other}' does not exist");
+                    chat::error(404, &message, Some("model"), Some("model_not_found"))
+                }
+            },
             _ => {
                 let message = format!("Invalid URL ({} {})", ask.method, ask.path);
                 chat::error(404, &message, None, Some("unknown_url"))
             }
         }
     }
+}
+
+fn the_model() -> Value {
+    json!({"id": MODEL, "object": "model", "created": chat::CREATED, "owned_by": "simulator"})
 }
