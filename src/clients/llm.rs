@@ -42,6 +42,12 @@ impl Chat {
         self.to_request(url, bytes.into())
     }
 
+    /// A GET of `path` beside `/chat/completions`.
+    pub fn get(&self, path: &str) -> Request {
+        let url = format!("{}{path}", self.base_url);
+        Request { method: Method::Get, ..self.to_request(url, Default::default()) }
+    }
+
     /// The answer to `body`: from the cassette or the cache, or asked for now.
     pub async fn ask(&self, asking: &Asking, body: Value) -> Result<(Answer, Value), CallError> {
         let seen: Arc<Mutex<Option<Result<Answer, CallError>>>> = Arc::default();

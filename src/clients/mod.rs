@@ -1,5 +1,5 @@
 //! Talking to GitHub and to models, over one transport: cassette and cache -> limiter -> retry ->
-//! HTTP.
+//! HTTP. A probe asks beside it how servers stand.
 
 mod asking;
 mod budget;
@@ -9,6 +9,7 @@ mod github;
 mod graphql;
 mod limiter;
 mod llm;
+mod probe;
 mod transport;
 mod usage;
 mod walk;
@@ -21,6 +22,7 @@ pub use github::{Github, Go, Place};
 pub use graphql::{Query, QueryError};
 pub use limiter::{Expected, Pace};
 pub use llm::Chat;
+pub use probe::{Probe, Reply};
 pub use transport::{Tally, Transport, Wait, credentials_in, secret_in};
 pub use usage::Usage;
 pub use walk::{Page, identity};

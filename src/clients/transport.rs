@@ -1,6 +1,6 @@
-//! The one way to the network. A request is looked up in the cassette and the cache; only then does
-//! it wait for its limits, leave, and be tried again where it failed in passing. What comes back is
-//! stored before anyone sees it.
+//! The one way of calls to the network. A request is looked up in the cassette and the cache; only
+//! then does it wait for its limits, leave, and be tried again where it failed in passing. What comes
+//! back is stored before anyone sees it.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -29,7 +29,7 @@ const CREDENTIALS: &str = "flow-credentials";
 /// How often a server may take too long over a request that can be asked in smaller parts.
 const GIVES_WAY: u32 = 2;
 /// How often a request is sent on to another address.
-const MOST_MOVES: u32 = 5;
+pub(super) const MOST_MOVES: u32 = 5;
 /// What asks a server for nothing but news: the header that an answer came with, the one to send.
 const CONDITIONS: [(&str, &str); 2] =
     [("etag", "if-none-match"), ("last-modified", "if-modified-since")];
@@ -105,16 +105,8 @@ impl Transport {
         limits: Limits,
         on_wait: impl Fn(Wait) + Send + Sync + 'static,
     ) -> Result<Transport, CallError> {
-        // A second install is refused, and the first one stands: both are fine.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let http = reqwest::Client::builder()
-            .user_agent(concat!("flow/", env!("CARGO_PKG_VERSION")))
-            // Each address is asked under the limits, and a move is remembered.
-            .redirect(reqwest::redirect::Policy::none())
-            .build()
-            .map_err(|error| CallError::Protocol(format!("no HTTP client: {error}")))?;
         Ok(Transport {
-            http,
+            http: http_client()?,
             store,
             cassette,
             offline,
@@ -537,6 +529,17 @@ impl Transport {
     }
 }
 
+pub(super) fn http_client() -> Result<reqwest::Client, CallError> {
+    // A second install is refused, and the first one stands: both are fine.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::builder()
+        .user_agent(concat!("flow/", env!("CARGO_PKG_VERSION")))
+        // Each address is asked under the limits, and a move is remembered.
+        .redirect(reqwest::redirect::Policy::none())
+        .build()
+        .map_err(|error| CallError::Protocol(format!("no HTTP client: {error}")))
+}
+
 /// Milliseconds since 1970.
 fn now() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
@@ -609,7 +612,12 @@ pub(super) fn same_server(url: &str, base: &str) -> bool {
 }
 
 /// Where a request is sent on to.
-fn moved(request: &Request, status: u16, headers: &HeaderMap, url: &str) -> Option<String> {
+pub(super) fn moved(
+    request: &Request,
+    status: u16,
+    headers: &HeaderMap,
+    url: &str,
+) -> Option<String> {
     let follows = match request.method {
         Method::Get => matches!(status, 301 | 302 | 303 | 307 | 308),
         Method::Post => matches!(status, 307 | 308),
@@ -642,7 +650,7 @@ fn point_cost(request: &Request, body: &Bytes) -> u64 {
     cost.and_then(Value::as_u64).unwrap_or(1).max(1)
 }
 
-fn secret(request: &Request) -> Option<String> {
+pub(super) fn secret(request: &Request) -> Option<String> {
     request.auth.as_deref().and_then(secret_in)
 }
 
@@ -769,7 +777,7 @@ pub(super) fn is_wall(said: &str) -> bool {
     said.contains("pagination") || said.contains("first 1000 search results")
 }
 
-fn is_limit(headers: &HeaderMap, body: &Bytes) -> bool {
+pub(super) fn is_limit(headers: &HeaderMap, body: &Bytes) -> bool {
     headers.contains_key("retry-after")
         || text(headers, "x-ratelimit-remaining") == Some("0")
         || message(body).to_lowercase().contains("rate limit")
@@ -811,7 +819,7 @@ fn backoff(times: u32, request: &Request) -> Duration {
     wait + wait * spread / 1024
 }
 
-fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+pub(super) fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
 }
 

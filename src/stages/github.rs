@@ -1,6 +1,6 @@
 //! Kind `github`: rows from GitHub's REST lists, single objects, diffs, and GraphQL queries.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use toml::Spanned;
 
 use super::seen::{Half, Seen, half};
 use super::{
-    Ask, Columns, Compile, Compiled, Components, Kind, RowError, RowStage, RowWork, Secret,
+    Ask, Columns, Compile, Compiled, Components, Kind, RowError, RowStage, RowWork, Secret, Server,
     StageError, Work, World,
 };
 use crate::clients::{self, Asking, CallError, Go, Pace, Place, Query, Request, Transport};
@@ -271,6 +271,14 @@ fn question(cx: &mut Compile<'_>, settings: &Settings) -> Option<Question> {
     }
 }
 
+/// Under which quota GitHub counts what is asked there.
+fn resource(address: &Template) -> &'static str {
+    match address.sources[0].text.contains("/search/") {
+        true => "search",
+        false => "core",
+    }
+}
+
 fn age(cx: &mut Compile<'_>, text: &Spanned<String>) -> Option<Duration> {
     match parse_age(text.get_ref()) {
         Some(age) => Some(age),
@@ -359,6 +367,20 @@ impl RowStage for Stage {
 
     fn max_age(&self) -> Option<Duration> {
         self.max_age
+    }
+
+    fn server(&self) -> Option<Server<'_>> {
+        let mut resources = match &self.question {
+            Question::Graphql { .. } => BTreeSet::from(["graphql"]),
+            Question::List(address) | Question::Get(address) | Question::Diff(address) => {
+                BTreeSet::from([resource(address)])
+            }
+            Question::Lists(lists) => lists.iter().map(|(_, address)| resource(address)).collect(),
+        };
+        if self.check_total && matches!(self.question, Question::List(_)) {
+            resources.insert("graphql");
+        }
+        Some(Server::Github { client: &self.client, resources })
     }
 
     fn batch(&self) -> usize {

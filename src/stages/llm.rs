@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 use toml::Spanned;
 
 use super::{
-    Ask, Columns, Compile, Compiled, Components, Kind, RowError, RowStage, RowWork, Secret, Work,
-    World,
+    Ask, Columns, Compile, Compiled, Components, Kind, RowError, RowStage, RowWork, Secret, Server,
+    Work, World,
 };
 use crate::clients::{Answer, Asking, Chat, Pace, Usage};
 use crate::manifest::{ModelSection, did_you_mean};
@@ -78,6 +78,8 @@ impl Answers {
 
 struct Stage {
     chat: Chat,
+    /// Its name in `[models]`.
+    name: String,
     model: ModelSection,
     system: Option<Template>,
     prompt: Template,
@@ -150,6 +152,7 @@ impl Kind for Llm {
         let key = shape.key.clone();
         let stage = Stage {
             concurrency: chat.pace.concurrency.get(),
+            name: settings.model.get_ref().clone(),
             model,
             chat,
             system,
@@ -274,6 +277,10 @@ impl RowStage for Stage {
 
     fn is_bounded(&self) -> bool {
         self.chat.price.is_some() && self.chat.max_tokens.is_some()
+    }
+
+    fn server(&self) -> Option<Server<'_>> {
+        Some(Server::Model { name: &self.name, chat: &self.chat })
     }
 
     fn concurrency(&self) -> usize {

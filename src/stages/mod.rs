@@ -25,7 +25,7 @@ use futures::future::BoxFuture;
 use schemars::{Schema, SchemaGenerator};
 use thiserror::Error;
 
-use crate::clients::{Asking, CallError, Request, Transport};
+use crate::clients::{Asking, CallError, Chat, Github, Request, Transport};
 use crate::manifest::{Project, SourceText};
 use crate::programs::Condition;
 use crate::store::{Artifact, Made, Store, StoreError};
@@ -115,6 +115,20 @@ pub struct Ask {
     pub text: String,
 }
 
+/// Whom a stage asks.
+pub enum Server<'a> {
+    Github {
+        client: &'a Github,
+        /// Which of its quotas are used: `core`, `search`, `graphql`.
+        resources: BTreeSet<&'static str>,
+    },
+    Model {
+        /// As `[models]` has it.
+        name: &'a str,
+        chat: &'a Chat,
+    },
+}
+
 /// A stage that works row by row.
 pub trait RowStage: Send + Sync {
     /// Tells all that its rows depend on, beside the rows that go in.
@@ -140,6 +154,11 @@ pub trait RowStage: Send + Sync {
 
     /// How old an answer may be before it is asked for again.
     fn max_age(&self) -> Option<Duration> {
+        None
+    }
+
+    /// Whom it asks.
+    fn server(&self) -> Option<Server<'_>> {
         None
     }
 
