@@ -105,7 +105,7 @@ fn effort(effort: &Effort) -> String {
     parts.join(", ")
 }
 
-fn duration(seconds: f64) -> String {
+pub(super) fn duration(seconds: f64) -> String {
     let seconds = seconds.round() as u64;
     match seconds {
         0..120 => format!("{seconds} s"),
