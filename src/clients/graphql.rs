@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
+use graphql_parser::Pos;
 use graphql_parser::query::{
     Definition, Document, Field, OperationDefinition, Query as AstQuery, Selection, SelectionSet,
     Value, VariableDefinition, parse_query,
@@ -134,6 +135,7 @@ pub(super) fn combine(query: &Query, rows: &[&Row]) -> (String, Row) {
             together.selection_set.items.push(Selection::Field(field));
         }
     }
+    together.selection_set.items.push(Selection::Field(cost(selection.span.0)));
     let fragments = document
         .definitions
         .iter()
@@ -141,6 +143,19 @@ pub(super) fn combine(query: &Query, rows: &[&Row]) -> (String, Row) {
     let mut definitions = vec![Definition::Operation(OperationDefinition::Query(together))];
     definitions.extend(fragments.cloned());
     (Document { definitions }.to_string(), variables)
+}
+
+/// What the request takes of the quota: GitHub tells it for nothing.
+fn cost<'d>(position: Pos) -> Field<'d, String> {
+    let field = |name: &str, items| Field {
+        position,
+        alias: None,
+        name: name.to_owned(),
+        arguments: Vec::new(),
+        directives: Vec::new(),
+        selection_set: SelectionSet { span: (position, position), items },
+    };
+    field("rateLimit", vec![Selection::Field(field("cost", Vec::new()))])
 }
 
 fn rename(field: &mut Field<'_, String>, prefix: &str) {

@@ -29,6 +29,8 @@ pub struct Reply {
     body: bytes::Bytes,
 }
 
+const SHORTEST_SECRET: usize = 8;
+
 impl Probe {
     pub fn new() -> Result<Probe, CallError> {
         Ok(Probe { http: http_client()? })
@@ -77,7 +79,8 @@ impl Probe {
         {
             body.extend_from_slice(&chunk);
         }
-        if let Some(secret) = secret {
+        // One so short is no secret, and may stand in any answer.
+        if let Some(secret) = secret.filter(|secret| secret.len() >= SHORTEST_SECRET) {
             body = String::from_utf8_lossy(&body).replace(&secret, "(secret)").into_bytes();
         }
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
