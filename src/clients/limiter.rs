@@ -6,8 +6,10 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
+
+use super::bucket::{Bucket, Level};
+use super::slots::{Slot, Slots};
 
 /// Requests leave a little more slowly than they may, so that what the network does to the time
 /// between two of them does not bring one too many into a minute.
@@ -27,24 +29,26 @@ pub struct Pace {
     pub tokens: u32,
     /// The share of a minute's requests that may leave at once after a silence.
     pub burst: f64,
+    /// Whether fewer are under way at once where the server does not take so many.
+    pub adaptive: bool,
 }
 
 impl Pace {
     /// The time that one such request takes up under the limits per minute.
     pub fn seconds(&self) -> f64 {
-        self.spacing().as_secs_f64()
+        let [requests, tokens] = self.spacing();
+        requests.max(tokens).as_secs_f64()
     }
 
-    /// What leaves at once and what leaves evenly make no more than a minute's worth together,
-    /// whichever minute is looked at.
-    fn spacing(&self) -> Duration {
-        let minute = |per: NonZeroU32, amount: u32| {
-            let even = f64::from(per.get()) * (1.0 - self.burst);
-            Duration::from_secs_f64(60.0 * MARGIN * f64::from(amount) / even)
+    /// The time that it takes up of the requests, and of the tokens. What leaves at once and what
+    /// leaves evenly make no more than a minute's worth together, whichever minute is looked at.
+    fn spacing(&self) -> [Duration; 2] {
+        let minute = |per: Option<NonZeroU32>, amount: u32| {
+            let even = f64::from(per?.get()) * (1.0 - self.burst);
+            Some(Duration::from_secs_f64(60.0 * MARGIN * f64::from(amount) / even))
         };
-        let requests = self.requests_per_minute.map(|per| minute(per, 1));
-        let tokens = self.tokens_per_minute.map(|per| minute(per, self.tokens));
-        requests.max(tokens).unwrap_or(Duration::ZERO)
+        let both = [(self.requests_per_minute, 1), (self.tokens_per_minute, self.tokens)];
+        both.map(|(per, amount)| minute(per, amount).unwrap_or(Duration::ZERO))
     }
 
     /// How far ahead of its even pace a lane may run.
@@ -78,14 +82,17 @@ pub(super) struct Limiter {
 }
 
 struct Lane {
-    slots: Arc<Semaphore>,
+    slots: Arc<Slots>,
     clock: Mutex<Clock>,
 }
 
 struct Clock {
-    /// When the next request would leave at an even pace.
-    next: Instant,
+    /// When the next request would leave at an even pace, by requests and by tokens.
+    next: [Instant; 2],
     paused_until: Instant,
+    /// What a provider says is left of requests and of tokens, and what is under way of them.
+    buckets: [Option<Bucket>; 2],
+    under_way: [f64; 2],
     /// By resource (GitHub's `core`, `search`, `graphql`).
     quotas: HashMap<&'static str, Quota>,
 }
@@ -115,7 +122,8 @@ struct Window {
 pub(super) struct Permit {
     lane: Arc<Lane>,
     resource: &'static str,
-    _slot: OwnedSemaphorePermit,
+    pace: Pace,
+    slot: Slot,
 }
 
 /// Requests that are known to come; taken back when it is dropped.
@@ -135,13 +143,15 @@ impl Limiter {
         tell: impl Fn(Held),
     ) -> Permit {
         let lane = self.lane(lane, pace);
-        let slot = lane.slots.clone().acquire_owned().await.expect("the semaphore is never closed");
+        let slot = lane.slots.enter().await;
         let turn = {
             let mut clock = lane.clock();
             let now = Instant::now();
-            let turn = clock.next.checked_sub(pace.ahead()).unwrap_or(now);
-            clock.next = clock.next.max(now) + pace.spacing();
-            turn
+            let turn = clock.next[0].max(clock.next[1]);
+            for (next, spacing) in clock.next.iter_mut().zip(pace.spacing()) {
+                *next = (*next).max(now) + spacing;
+            }
+            turn.checked_sub(pace.ahead()).unwrap_or(now)
         };
         tokio::time::sleep_until(turn).await;
         loop {
@@ -151,11 +161,11 @@ impl Limiter {
                 // A pause may have begun, or have been made longer, meanwhile.
                 match clock.paused_until > now {
                     true => Some(clock.paused_until),
-                    false => clock.quotas.entry(resource).or_default().take(now, &tell),
+                    false => clock.take(resource, pace, now, &tell),
                 }
             };
             match wait {
-                None => return Permit { lane, resource, _slot: slot },
+                None => return Permit { lane, resource, pace, slot },
                 Some(until) => tokio::time::sleep_until(until).await,
             }
         }
@@ -181,8 +191,14 @@ impl Limiter {
         let lane = lanes.entry(name.to_owned()).or_insert_with(|| {
             let now = Instant::now();
             Arc::new(Lane {
-                slots: Arc::new(Semaphore::new(pace.concurrency.get().min(4096))),
-                clock: Mutex::new(Clock { next: now, paused_until: now, quotas: HashMap::new() }),
+                slots: Arc::new(Slots::new(pace.concurrency.get(), pace.adaptive)),
+                clock: Mutex::new(Clock {
+                    next: [now; 2],
+                    paused_until: now,
+                    buckets: [None; 2],
+                    under_way: [0.0; 2],
+                    quotas: HashMap::new(),
+                }),
             })
         });
         lane.clone()
@@ -193,6 +209,39 @@ impl Lane {
     fn clock(&self) -> MutexGuard<'_, Clock> {
         self.clock.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
+}
+
+impl Clock {
+    /// Takes a request from what is left; or tells until when to wait.
+    fn take(
+        &mut self,
+        resource: &'static str,
+        pace: Pace,
+        now: Instant,
+        tell: &impl Fn(Held),
+    ) -> Option<Instant> {
+        let cost = cost(pace);
+        let mut waits = [None; 2];
+        for (at, bucket) in self.buckets.iter_mut().enumerate() {
+            waits[at] = bucket.as_mut().and_then(|bucket| bucket.wait(cost[at], now));
+        }
+        if let Some(until) = waits.into_iter().flatten().max() {
+            return Some(until);
+        }
+        let held = self.quotas.entry(resource).or_default().take(now, tell);
+        if held.is_none() {
+            for (at, cost) in cost.into_iter().enumerate() {
+                self.under_way[at] += cost;
+                self.buckets[at].iter_mut().for_each(|bucket| bucket.take(cost));
+            }
+        }
+        held
+    }
+}
+
+/// What a request is thought to take: requests, tokens.
+fn cost(pace: Pace) -> [f64; 2] {
+    [1.0, f64::from(pace.tokens)]
 }
 
 impl Quota {
@@ -247,9 +296,41 @@ impl Permit {
     }
 }
 
+impl Permit {
+    /// What the answer says of the provider's buckets of requests and of tokens.
+    pub(super) fn levels(&self, levels: [Option<Level>; 2]) {
+        let mut clock = self.lane.clock();
+        for (at, level) in levels.into_iter().enumerate() {
+            if let Some(level) = level {
+                let others = clock.under_way[at] - cost(self.pace)[at];
+                clock.buckets[at] = Some(Bucket::told(clock.buckets[at], level, others));
+            }
+        }
+    }
+
+    /// It was answered, and took so many tokens.
+    pub(super) fn answered(&self, tokens: u64) {
+        self.slot.answered();
+        let Some(per) = self.pace.tokens_per_minute.filter(|_| tokens > 0) else { return };
+        // What was set aside and not used is there for the next.
+        let spare = u64::from(self.pace.tokens).saturating_sub(tokens) as f64;
+        let spare = Duration::from_secs_f64(60.0 * spare / f64::from(per.get()));
+        let mut clock = self.lane.clock();
+        clock.next[1] = clock.next[1].checked_sub(spare).unwrap_or(clock.next[1]);
+    }
+
+    /// How it failed, where that says something about how much the server takes.
+    pub(super) fn slot(&self) -> &Slot {
+        &self.slot
+    }
+}
+
 impl Drop for Permit {
     fn drop(&mut self) {
         let mut clock = self.lane.clock();
+        for (at, cost) in cost(self.pace).into_iter().enumerate() {
+            clock.under_way[at] = (clock.under_way[at] - cost).max(0.0);
+        }
         if let Some(quota) = clock.quotas.get_mut(self.resource) {
             quota.under_way = quota.under_way.saturating_sub(1);
         }
@@ -298,6 +379,7 @@ mod tests {
                 tokens_per_minute: None,
                 tokens: 0,
                 burst,
+                adaptive: false,
             };
             let left = leave(pace, 5 * requests as usize).await;
             for (at, first) in left.iter().enumerate() {
@@ -317,6 +399,7 @@ mod tests {
             tokens_per_minute: None,
             tokens: 0,
             burst: 0.1,
+            adaptive: false,
         };
         for (expected, spread) in [(100, false), (200, true)] {
             let limiter = Limiter::default();

@@ -2,6 +2,7 @@
 //! HTTP. A probe asks beside it how servers stand.
 
 mod asking;
+mod bucket;
 mod budget;
 mod call;
 mod cassette;
@@ -10,6 +11,7 @@ mod graphql;
 mod limiter;
 mod llm;
 mod probe;
+mod slots;
 mod transport;
 mod usage;
 mod walk;

@@ -13,6 +13,7 @@ use serde_json::Value;
 use tokio::sync::watch;
 
 use super::asking::{Again, Asking};
+use super::bucket::{self, Level};
 use super::budget::{Budget, Limits};
 use super::call::{Answer, CallError, MOVED, Method, Request, Service, Stop};
 use super::cassette::Cassette;
@@ -87,6 +88,8 @@ enum Failure {
     Limited {
         why: String,
         wait: Option<Duration>,
+        /// The server asks for a slower pace altogether.
+        slower: bool,
     },
     /// It is to be asked elsewhere; for good, or this time.
     Moved {
@@ -345,6 +348,13 @@ impl Transport {
                     Err(_) => Usage::default(),
                 };
                 self.budget.settle(reserved, usage.cost(request));
+                match &outcome {
+                    Ok(_) => permit.answered(usage.input + usage.output),
+                    Err(Failure::Limited { slower: true, .. }) => permit.slot().slowed(),
+                    Err(Failure::Limited { .. }) => permit.slot().limited(),
+                    Err(Failure::Passing { .. }) => permit.slot().troubled(),
+                    Err(Failure::Moved { .. } | Failure::Final(_)) => {}
+                }
                 drop(permit);
                 outcome.map(|record| (record, usage))
             };
@@ -385,7 +395,7 @@ impl Transport {
                     }
                     self.unless_stopped(tokio::time::sleep(backoff(passing, request))).await?;
                 }
-                Err(Failure::Limited { why, wait }) => {
+                Err(Failure::Limited { why, wait, .. }) => {
                     limited += 1;
                     if limited > LIMIT_WAITS {
                         return Err(CallError::Transient {
@@ -497,6 +507,9 @@ impl Transport {
         {
             let cost = point_cost(request, &body);
             permit.told(Left { points, window, reset, cost });
+        }
+        if request.service == Service::Model {
+            permit.levels(["requests", "tokens"].map(|of| level(&headers, of)));
         }
         if let Some(to) = moved(request, status, &headers, url) {
             return Err(Failure::Moved { to, for_good: matches!(status, 301 | 308) });
@@ -640,6 +653,15 @@ fn quota(headers: &HeaderMap) -> Option<(u64, u64, Duration)> {
     Some((points, end, LONGEST_WAIT.min(Duration::from_secs(reset))))
 }
 
+/// What a provider says is left of its requests, or of its tokens.
+fn level(headers: &HeaderMap, of: &str) -> Option<Level> {
+    let header = |what: &str| text(headers, &format!("x-ratelimit-{what}-{of}"));
+    let number = |what: &str| header(what)?.parse::<f64>().ok().filter(|it| it.is_finite());
+    let (limit, left) = (number("limit")?, number("remaining")?);
+    let reset = bucket::duration(header("reset")?)?;
+    (limit >= 1.0 && left >= 0.0).then_some(Level { limit, left: left.min(limit), reset })
+}
+
 /// What a request took of the quota: a GraphQL answer may tell.
 fn point_cost(request: &Request, body: &Bytes) -> u64 {
     if request.service != Service::Github || request.method != Method::Post {
@@ -699,9 +721,12 @@ fn judge(request: &Request, status: u16, headers: &HeaderMap, body: &Bytes) -> R
         (Service::Github, 422) => Err(refused()),
         (_, 429) if is_quota(body) => Err(denied()),
         (Service::Github, 403 | 429) if status == 429 || is_limit(headers, body) => {
-            Err(Failure::Limited { why: said(), wait: announced_wait(headers) })
+            Err(limited(said(), headers, false))
         }
-        (_, 429) => Err(Failure::Limited { why: said(), wait: announced_wait(headers) }),
+        (_, 429) => Err(limited(said(), headers, false)),
+        (Service::Model, 503) if said().to_lowercase().contains("slow down") => {
+            Err(limited(said(), headers, true))
+        }
         (_, 408 | 500..=599) => Err(Failure::Passing {
             what: format!("status {status}: {}", said()),
             slow: matches!(status, 408 | 502 | 504),
@@ -710,6 +735,10 @@ fn judge(request: &Request, status: u16, headers: &HeaderMap, body: &Bytes) -> R
         (Service::Model, _) => Err(refused()),
         (Service::Github, _) => Err(denied()),
     }
+}
+
+fn limited(why: String, headers: &HeaderMap, slower: bool) -> Failure {
+    Failure::Limited { why, wait: announced_wait(headers), slower }
 }
 
 fn passing(what: impl Into<String>) -> Failure {
@@ -749,11 +778,11 @@ fn graphql(headers: &HeaderMap, value: &Value) -> Result<(), Failure> {
     };
     let text = |name: &str| error.get(name).and_then(Value::as_str).unwrap_or_default();
     let why = text("message").to_owned();
-    let limited = text("type").starts_with("RATE_LIMIT")
+    let is_limit = text("type").starts_with("RATE_LIMIT")
         || text("code") == "graphql_rate_limit"
         || why.to_lowercase().contains("rate limit");
-    if limited {
-        return Err(Failure::Limited { why, wait: announced_wait(headers) });
+    if is_limit {
+        return Err(limited(why, headers, false));
     }
     let placed =
         || errors.is_some_and(|errors| errors.iter().all(|error| error.get("path").is_some()));
@@ -793,8 +822,16 @@ fn is_quota(body: &Bytes) -> bool {
 }
 
 fn announced_wait(headers: &HeaderMap) -> Option<Duration> {
-    if let Some(seconds) = text(headers, "retry-after").and_then(|text| text.parse().ok()) {
-        return Some(LONGEST_WAIT.min(Duration::from_secs(seconds)));
+    let number = |name: &str| text(headers, name)?.parse().ok().filter(|it: &f64| *it >= 0.0);
+    let ms = number("retry-after-ms").map(|ms| ms / 1000.0);
+    let date = || {
+        let until = httpdate::parse_http_date(text(headers, "retry-after")?).ok()?;
+        Some(until.duration_since(SystemTime::now()).unwrap_or_default().as_secs_f64())
+    };
+    if let Some(seconds) = ms.or(number("retry-after")).or_else(date) {
+        return Some(
+            Duration::try_from_secs_f64(seconds).unwrap_or(LONGEST_WAIT).min(LONGEST_WAIT),
+        );
     }
     if text(headers, "x-ratelimit-remaining") != Some("0") {
         return None;

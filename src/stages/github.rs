@@ -307,6 +307,7 @@ fn client(cx: &mut Compile<'_>) -> Option<clients::Github> {
             tokens_per_minute: None,
             tokens: 0,
             burst: 0.1,
+            adaptive: false,
         },
     })
 }
