@@ -20,7 +20,9 @@ macro_rules! shapes {
 
 shapes! {
     USER = "user.json";
+    VIEWER_MORE = "viewer_more.json";
     REPOSITORY = "repository.json";
+    REPOSITORY_MORE = "repository_more.json";
     ISSUE = "issue.json";
     PULL = "pull.json";
     LABEL = "label.json";

@@ -29,6 +29,12 @@ impl Render<'_> {
         });
     }
 
+    /// The user whose token it is, with what is told of nobody else here.
+    pub fn viewer(&self, out: Out, login: &str) {
+        self.user(out, login);
+        self.extend(out, |_, out| shapes::VIEWER_MORE.fill(out, |_, _| {}));
+    }
+
     pub fn repository(&self, out: Out, repo: &Repo) {
         let open = repo.open();
         shapes::REPOSITORY.fill(out, |key, out| match key {
@@ -40,6 +46,21 @@ impl Render<'_> {
             "page" => text(out, &repo.page()),
             "url" => text(out, &self.repo_url(repo)),
             _ => json(out, &open),
+        });
+    }
+
+    /// A repository on its own, with what it lacks inside of other objects.
+    pub fn full_repository(&self, out: Out, repo: &Repo) {
+        self.repository(out, repo);
+        let page = repo.page();
+        let place = page.split_once("://").map_or(&*page, |(_, place)| place);
+        let url = self.repo_url(repo);
+        self.extend(out, |_, out| {
+            shapes::REPOSITORY_MORE.fill(out, |key, out| match key {
+                "page" => text(out, &page),
+                "place" => text(out, place),
+                _ => text(out, &url),
+            });
         });
     }
 
@@ -278,6 +299,7 @@ impl Render<'_> {
         shapes::COMMIT.fill(out, |key, out| match key {
             "sha" => text(out, &repo.commit("head", item.number)),
             "base" => text(out, &repo.commit("base", item.number)),
+            "tree" => text(out, &repo.commit("tree", item.number)),
             "repository" => text(out, &self.repo_url(repo)),
             "page" => text(out, &repo.page()),
             "login" => json(out, &item.user),
@@ -352,7 +374,7 @@ impl Render<'_> {
     }
 
     /// Adds members to the object just written.
-    fn extend(&self, out: Out, more: impl FnOnce(&Self, &mut Vec<u8>)) {
+    pub fn extend(&self, out: Out, more: impl FnOnce(&Self, &mut Vec<u8>)) {
         out.pop();
         text(out, ",");
         more(self, out);

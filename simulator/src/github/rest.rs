@@ -6,7 +6,7 @@ use super::{Rules, moved, not_found, problem};
 use crate::ask::{Answer, Ask};
 use crate::diff;
 use crate::item::Item;
-use crate::shapes::json;
+use crate::shapes::{json, text};
 use crate::timeline::{self, What};
 use crate::world::{Lost, Repo, World};
 use serde_json::json;
@@ -16,7 +16,7 @@ pub const VIEWER: &str = "simulator-user";
 
 pub fn user(api: &str) -> Answer {
     let mut body = Vec::new();
-    Render { api }.user(&mut body, VIEWER);
+    Render { api }.viewer(&mut body, VIEWER);
     Answer::json(200, body)
 }
 
@@ -54,7 +54,7 @@ pub fn answer(
     }
     let item = number.and_then(|number| repo.item(number));
     match (rest, item) {
-        ([], _) => one(|out| call.render.repository(out, repo)),
+        ([], _) => one(|out| call.render.full_repository(out, repo)),
         (["issues"], _) => {
             let keys = lists::keys(repo, ask, false);
             lists::keyed(rules, ask, &call.url, keys, |out, (_, number)| {
@@ -140,7 +140,12 @@ impl Call<'_> {
                         )
                 };
                 let events: Vec<_> = events.filter(|(_, event)| told(&event.what)).collect();
-                self.list(&events, |out, (nth, event)| render.event(out, repo, item, *nth, event))
+                self.list(&events, |out, (nth, event)| {
+                    render.event(out, repo, item, *nth, event);
+                    if part == "events" {
+                        render.extend(out, |_, out| text(out, "\"performed_via_github_app\":null"));
+                    }
+                })
             }
             _ => not_found(),
         }

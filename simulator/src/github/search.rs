@@ -61,10 +61,12 @@ pub fn answer(world: &World, ask: &Ask, api: &str) -> Answer {
     );
     array(&mut body, &hits[page.range()], |out, (repo, number)| {
         if let Some(item) = repo.item(*number) {
-            Render { api }.issue(out, repo, &item, false);
+            let render = Render { api };
+            render.issue(out, repo, &item, false);
+            render.extend(out, |_, out| text(out, "\"score\":1.0"));
         }
     });
-    text(&mut body, "}");
+    text(&mut body, ",\"search_type\":\"lexical\"}");
     let answer = Answer::json(200, body);
     match page.link(ask, &format!("{api}/search/issues")) {
         Some(link) => answer.with("link", link),
