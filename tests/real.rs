@@ -12,13 +12,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use serde_json::json;
-use support::{Simulator, TestSpace, repository};
-
-/// A part that only some machines have. In CI it must be there.
-fn missing(part: &str) {
-    assert!(std::env::var_os("CI").is_none(), "missing in CI: {part}");
-    eprintln!("\n==== NOT TESTED: {part} ====\n");
-}
+use support::{Simulator, TestSpace, missing, repository};
 
 fn issues() -> Option<PathBuf> {
     let Some(folder) = std::env::var_os("FLOW_TEST_DATA") else {
