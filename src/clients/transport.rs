@@ -17,6 +17,7 @@ use super::bucket::{self, Level};
 use super::budget::{Budget, Limits};
 use super::call::{Answer, CallError, MOVED, Method, Request, Service, Stop};
 use super::cassette::Cassette;
+use super::completion::is_response;
 use super::limiter::{Expected, Held, Left, Limiter, Permit};
 use super::usage::Usage;
 use crate::store::{CallKey, CallRecord, Given, Keep, Source, Store};
@@ -745,7 +746,7 @@ fn passing(what: impl Into<String>) -> Failure {
     Failure::Passing { what: what.into(), slow: false }
 }
 
-/// A success must be whole: JSON where JSON was asked for, with choices where a model was.
+/// A success must be whole: JSON where JSON was asked for, and ended where a model was.
 fn whole(request: &Request, headers: &HeaderMap, body: &Bytes) -> Result<(), Failure> {
     if !request.accept.contains("json") {
         return Ok(());
@@ -759,11 +760,28 @@ fn whole(request: &Request, headers: &HeaderMap, body: &Bytes) -> Result<(), Fai
         let why = "GitHub's search gave up before it had looked at everything";
         return Err(passing(why));
     }
-    let choices = value.get("choices").and_then(Value::as_array);
-    if request.service == Service::Model && choices.is_none_or(Vec::is_empty) {
-        return Err(passing("the answer holds no choices"));
+    if request.service == Service::Model {
+        return completed(&value);
     }
     Ok(())
+}
+
+/// A model's answer has ended, well or not.
+fn completed(value: &Value) -> Result<(), Failure> {
+    if !is_response(value) {
+        let choices = value.get("choices").and_then(Value::as_array);
+        return match choices.is_none_or(Vec::is_empty) {
+            true => Err(passing("the answer holds no choices")),
+            false => Ok(()),
+        };
+    }
+    match value["status"].as_str() {
+        Some("completed" | "incomplete") => Ok(()),
+        status => {
+            let why = value["error"]["message"].as_str().unwrap_or("without a reason");
+            Err(passing(format!("the response is {}: {why}", status.unwrap_or("without a status"))))
+        }
+    }
 }
 
 /// GraphQL answers 200 also where it has nothing to say. Errors beside data belong to single rows;

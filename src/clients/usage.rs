@@ -8,18 +8,34 @@ use crate::store::CallRecord;
 /// What an answer says that it took.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
+    /// All tokens in, those that were cached or are from now on among them.
     pub input: u64,
+    /// Of them, those that the provider had in its cache.
     pub cached_input: u64,
+    /// Of them, those that it put there.
+    pub cache_written: u64,
+    /// All tokens out.
     pub output: u64,
+    /// Of them, those that the model thought with.
+    pub reasoning: u64,
 }
 
 impl Usage {
+    /// As chat completions name it, or responses.
     pub fn of(answer: &Value) -> Usage {
-        let number = |pointer| answer.pointer(pointer).and_then(Value::as_u64).unwrap_or(0);
+        let usage = &answer["usage"];
+        let either = |one: &Value, other: &Value| one.as_u64().or(other.as_u64()).unwrap_or(0);
+        let (prompt, input) = (&usage["prompt_tokens_details"], &usage["input_tokens_details"]);
+        let thought = "reasoning_tokens";
         Usage {
-            input: number("/usage/prompt_tokens"),
-            cached_input: number("/usage/prompt_tokens_details/cached_tokens"),
-            output: number("/usage/completion_tokens"),
+            input: either(&usage["prompt_tokens"], &usage["input_tokens"]),
+            cached_input: either(&prompt["cached_tokens"], &input["cached_tokens"]),
+            cache_written: either(&prompt["cache_write_tokens"], &input["cache_write_tokens"]),
+            output: either(&usage["completion_tokens"], &usage["output_tokens"]),
+            reasoning: either(
+                &usage["completion_tokens_details"][thought],
+                &usage["output_tokens_details"][thought],
+            ),
         }
     }
 
@@ -40,16 +56,18 @@ impl Usage {
         }
         let input = tokens_of(request.body.len());
         let output = u64::from(request.pace.tokens).saturating_sub(input);
-        Usage { input, cached_input: 0, output }
+        Usage { input, output, ..Usage::default() }
     }
 
     /// In millionths of a USD, at the request's price; 0 where that is not known.
     pub fn cost(&self, request: &Request) -> u64 {
         let Some(price) = request.price else { return 0 };
         let cached = self.cached_input.min(self.input);
+        let written = self.cache_written.min(self.input - cached);
         // USD a million tokens is a millionth of a USD a token.
-        let micros = (self.input - cached) as f64 * price.input
+        let micros = (self.input - cached - written) as f64 * price.input
             + cached as f64 * price.cached_input.unwrap_or(price.input)
+            + written as f64 * price.cache_write.unwrap_or(price.input)
             + self.output as f64 * price.output;
         micros.round() as u64
     }

@@ -333,7 +333,7 @@ impl Effort {
         // Four bytes a token, as English has it; what is set aside before a call is more careful.
         let input = most.input * 3 / 4;
         let output = output.map_or(most.output, |output| output.round() as u64);
-        let usage = Usage { input, cached_input: 0, output };
+        let usage = Usage { input, output, ..Usage::default() };
         self.calls += 1;
         self.tokens_in += usage.input;
         self.tokens_out += usage.output;

@@ -242,7 +242,7 @@ impl<'a> Driver<'a> {
         let mut again = self.mode.again;
         if self.mode.retry_failed && seen.sent == 0 {
             // What was no good was read from the record: now it is asked for again.
-            let bad = |result: &Result<Made, RowError>| matches!(result, Err(RowError::Answer(_)));
+            let bad = |result: &Result<Made, RowError>| matches!(result, Err(RowError::Answer(..)));
             if results.iter().any(bad) {
                 again = Again::Yes;
                 let asking = self.asking(again);
@@ -561,11 +561,11 @@ impl<'a> Driver<'a> {
 
     /// What `.failed.jsonl` says of a row.
     fn failed_row(&self, row: &Row, error: &RowError) -> Row {
-        let kind = match error {
-            RowError::Passing(_) => "passing",
-            RowError::Answer(_) => "answer",
-            RowError::Row(_) => "row",
-            RowError::Stage(_) => "stage",
+        let (kind, what) = match error {
+            RowError::Passing(_) => ("passing", None),
+            RowError::Answer(what, _) => ("answer", Some(what.as_str())),
+            RowError::Row(_) => ("row", None),
+            RowError::Stage(_) => ("stage", None),
         };
         // A stage whose rows have no key of their own before they are asked shows its whole input
         // row.
@@ -573,7 +573,11 @@ impl<'a> Driver<'a> {
             true => row.clone(),
             false => self.work.shape.carried(row).unwrap_or_else(|_| row.clone()),
         };
-        failed.insert("_failed".into(), json!({ "kind": kind, "reason": error.to_string() }));
+        let told = match what {
+            Some(what) => json!({ "kind": kind, "what": what, "reason": error.to_string() }),
+            None => json!({ "kind": kind, "reason": error.to_string() }),
+        };
+        failed.insert("_failed".into(), told);
         failed
     }
 }

@@ -142,6 +142,9 @@ pub struct ModelSection {
     pub api_key: Option<EnvVar>,
     /// The model's name, as the server knows it.
     pub model: String,
+    /// By which of OpenAI's APIs it is asked.
+    #[serde(default)]
+    pub api: ModelApi,
     pub temperature: Option<f64>,
     pub top_p: Option<f64>,
     pub seed: Option<i64>,
@@ -149,8 +152,13 @@ pub struct ModelSection {
     pub max_tokens: Option<u32>,
     /// The longest answer of a reasoning model, in tokens (`max_completion_tokens`).
     pub max_completion_tokens: Option<u32>,
+    /// The longest answer by the responses API, in tokens, what it thinks included.
+    pub max_output_tokens: Option<u32>,
     /// `minimal`, `low`, `medium`, `high`: how long a reasoning model thinks.
     pub reasoning_effort: Option<String>,
+    /// Asks for the log probability of each token, and for so many others in its place.
+    #[schemars(range(max = 20))]
+    pub logprobs: Option<u8>,
     /// Further fields of the request's body, sent as they are.
     #[serde(default)]
     pub body: IndexMap<String, serde_json::Value>,
@@ -176,12 +184,15 @@ impl Default for ModelSection {
             base_url: openai(),
             api_key: None,
             model: String::new(),
+            api: ModelApi::default(),
             temperature: None,
             top_p: None,
             seed: None,
             max_tokens: None,
             max_completion_tokens: None,
+            max_output_tokens: None,
             reasoning_effort: None,
+            logprobs: None,
             body: IndexMap::new(),
             price: None,
             limits: Limits::default(),
@@ -189,6 +200,17 @@ impl Default for ModelSection {
             attempts: model_attempts(),
         }
     }
+}
+
+/// `api` of a model.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ModelApi {
+    /// `/chat/completions`: what every OpenAI-compatible server has.
+    #[default]
+    Chat,
+    /// `/responses`: OpenAI's newer one.
+    Responses,
 }
 
 fn openai() -> Text {
@@ -211,6 +233,8 @@ pub struct Price {
     pub output: f64,
     /// Input that the provider had in its cache; the input's price where it is not given.
     pub cached_input: Option<f64>,
+    /// Input that it puts into its cache; the input's price where it is not given.
+    pub cache_write: Option<f64>,
 }
 
 /// Limits of a model's provider.

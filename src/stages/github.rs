@@ -14,8 +14,8 @@ use toml::Spanned;
 
 use super::seen::{Half, Seen, half};
 use super::{
-    Ask, Columns, Compile, Compiled, Components, Kind, RowError, RowStage, RowWork, Secret, Server,
-    StageError, Work, World,
+    Ask, Columns, Compile, Compiled, Components, Kind, NoGood, RowError, RowStage, RowWork, Secret,
+    Server, StageError, Work, World,
 };
 use crate::clients::{self, Asking, CallError, Go, Pace, Place, Query, Request, Transport};
 use crate::manifest::parse_age;
@@ -528,11 +528,10 @@ impl Stage {
         match (fault, walked, missing) {
             (Some(fault), _, _) => Err(fault),
             (None, Err(error), _) => Err(error.into()),
-            (None, Ok(()), Some(status)) => Err(RowError::Answer(format!(
-                "{} answers {status} ({})",
-                first.shown(),
-                meaning(status)
-            ))),
+            (None, Ok(()), Some(status)) => {
+                let why = format!("{} answers {status} ({})", first.shown(), meaning(status));
+                Err(RowError::Answer(NoGood::Missing, why))
+            }
             (None, Ok(()), None) => match total {
                 Some(total) if (elements.len() as u64) < total => {
                     let (found, at) = (elements.len() as u64, first.shown());

@@ -9,11 +9,12 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use toml::Spanned;
 
+use super::sureness::Sureness;
 use super::{
-    Ask, Columns, Compile, Compiled, Components, Kind, RowError, RowStage, RowWork, Secret, Server,
-    Work, World,
+    Ask, Columns, Compile, Compiled, Components, Kind, NoGood, RowError, RowStage, RowWork, Secret,
+    Server, Work, World,
 };
-use crate::clients::{Answer, Asking, Chat, Pace, Usage};
+use crate::clients::{Answer, Api, Asking, Chat, Completion, Pace};
 use crate::manifest::{ModelSection, did_you_mean};
 use crate::programs::{AnswerSchema, Jq, Template};
 use crate::store::Made;
@@ -97,7 +98,7 @@ impl Kind for Llm {
     }
 
     fn version(&self) -> u32 {
-        1
+        2
     }
 
     fn settings(&self, generator: &mut SchemaGenerator) -> Schema {
@@ -200,7 +201,9 @@ fn model(cx: &mut Compile<'_>, name: &Spanned<String>) -> Option<(ModelSection, 
         return None;
     };
     let price = model.price.iter();
-    let price = price.flat_map(|price| [Some(price.input), Some(price.output), price.cached_input]);
+    let price = price.flat_map(|price| {
+        [Some(price.input), Some(price.output), price.cached_input, price.cache_write]
+    });
     let numbers = price.flatten().chain(model.temperature).chain(model.top_p);
     for number in numbers {
         if !number.is_finite() || number < 0.0 {
@@ -214,6 +217,7 @@ fn model(cx: &mut Compile<'_>, name: &Spanned<String>) -> Option<(ModelSection, 
     let base_url = model.base_url.resolve().ok()?.trim_end_matches('/').to_owned();
     let chat = Chat {
         base_url,
+        api: model.api,
         auth: model.api_key.as_ref().map(|key| key.env.clone()),
         timeout: Duration::from_secs(model.timeout.get()),
         attempts: model.attempts.get(),
@@ -228,7 +232,7 @@ fn model(cx: &mut Compile<'_>, name: &Spanned<String>) -> Option<(ModelSection, 
             burst: 0.005,
             adaptive: true,
         },
-        max_tokens: model.max_completion_tokens.or(model.max_tokens),
+        max_tokens: model.max_output_tokens.or(model.max_completion_tokens).or(model.max_tokens),
         price: model.price,
         pool: model.model.clone(),
     };
@@ -243,8 +247,8 @@ enum Verdict {
         said: String,
         faults: Vec<String>,
     },
-    /// No use asking again.
-    Useless(String),
+    /// No use asking again, and why.
+    Useless(NoGood, String),
 }
 
 impl RowStage for Stage {
@@ -273,7 +277,7 @@ impl RowStage for Stage {
             Some(_) => serde_json::to_string(row).expect("rows always serialize"),
             None => String::new(),
         };
-        Ok(Ask { requests: vec![self.chat.request(&body)], text })
+        Ok(Ask { requests: vec![self.chat.request(&body, 0)], text })
     }
 
     fn is_bounded(&self) -> bool {
@@ -319,18 +323,38 @@ impl Stage {
         add("seed", self.model.seed.map(Value::from));
         add("max_tokens", self.model.max_tokens.map(Value::from));
         add("max_completion_tokens", self.model.max_completion_tokens.map(Value::from));
-        add("reasoning_effort", self.model.reasoning_effort.clone().map(Value::from));
+        add("max_output_tokens", self.model.max_output_tokens.map(Value::from));
+        let effort = self.model.reasoning_effort.clone();
         let format = match (&self.schema, self.answers) {
             (Some(schema), Answers::JsonSchema) => Some(json!({
-                "type": "json_schema",
-                "json_schema": {
-                    "name": self.schema_name, "strict": true, "schema": schema.sent(),
-                },
+                "name": self.schema_name, "strict": true, "schema": schema.sent(),
             })),
-            (Some(_), Answers::JsonObject) => Some(json!({ "type": "json_object" })),
             _ => None,
         };
-        add("response_format", format);
+        let is_json = self.schema.is_some() && self.answers == Answers::JsonObject;
+        let plain = is_json.then(|| json!({ "type": "json_object" }));
+        match self.chat.api {
+            Api::Chat => {
+                add("reasoning_effort", effort.map(Value::from));
+                add("logprobs", self.model.logprobs.map(|_| true.into()));
+                add("top_logprobs", self.model.logprobs.filter(|most| *most > 0).map(Value::from));
+                let schema = format.map(|it| json!({ "type": "json_schema", "json_schema": it }));
+                add("response_format", schema.or(plain));
+            }
+            Api::Responses => {
+                add("reasoning", effort.map(|effort| json!({ "effort": effort })));
+                let include = json!(["message.output_text.logprobs"]);
+                add("include", self.model.logprobs.map(|_| include));
+                add("top_logprobs", self.model.logprobs.map(Value::from));
+                let schema = format.map(|mut it| {
+                    it["type"] = "json_schema".into();
+                    it
+                });
+                add("text", schema.or(plain).map(|format| json!({ "format": format })));
+                // Nobody comes back to it; the answer is kept here.
+                add("store", Some(false.into()));
+            }
+        }
         for (name, value) in &self.model.body {
             add(name, Some(value.clone()));
         }
@@ -350,10 +374,10 @@ impl Stage {
         for (name, value) in self.frame() {
             body.insert(name.clone(), value);
             if name == "model" {
-                body.insert("messages".into(), Value::Null);
+                body.insert(messages_of(self.chat.api).into(), Value::Null);
             }
         }
-        body.insert("messages".into(), messages.into());
+        body.insert(messages_of(self.chat.api).into(), messages.into());
         Ok(Value::Object(body))
     }
 
@@ -363,55 +387,55 @@ impl Stage {
         let mut body = first.clone();
         let mut attempt = 0;
         loop {
-            let (answer, value) = self.chat.ask(asking, body.clone()).await?;
+            let (answer, completion) = self.chat.ask(asking, body.clone(), 0).await?;
             let call = answer.key.0.short();
-            match self.judge(row, &value) {
+            match self.judge(row, &completion) {
                 Verdict::Good(mut fields) => {
-                    fields.insert("_call".into(), self.call(&answer, &value, attempt));
+                    fields.insert("_call".into(), self.call(&answer, &completion, attempt));
                     return Ok(fields);
                 }
-                Verdict::Useless(why) => {
-                    return Err(RowError::Answer(format!("{why} (call {call})")));
+                Verdict::Useless(what, why) => {
+                    return Err(RowError::Answer(what, format!("{why} (call {call})")));
                 }
                 Verdict::Bad { faults, .. } if attempt >= self.repairs => {
-                    return Err(RowError::Answer(format!(
+                    let why = format!(
                         "no valid answer after {} attempts: {} (call {call})",
                         attempt + 1,
                         faults.join("; ")
-                    )));
+                    );
+                    return Err(RowError::Answer(NoGood::Invalid, why));
                 }
                 Verdict::Bad { said, faults } => {
                     attempt += 1;
-                    body = repair(&first, &said, &faults);
+                    body = repair(&first, messages_of(self.chat.api), &said, &faults);
                 }
             }
         }
     }
 
-    fn judge(&self, row: &Row, value: &Value) -> Verdict {
-        let choice = &value["choices"][0];
-        let message = &choice["message"];
-        if let Some(refusal) = message["refusal"].as_str().filter(|text| !text.is_empty()) {
-            return Verdict::Useless(format!("the model refused: {}", short(refusal)));
+    fn judge(&self, row: &Row, completion: &Completion) -> Verdict {
+        let useless = |what, why: &str| Verdict::Useless(what, why.to_owned());
+        if let Some(refusal) = &completion.refusal {
+            let why = format!("the model refused: {}", short(refusal));
+            return useless(NoGood::Refusal, &why);
         }
-        match choice["finish_reason"].as_str() {
+        match completion.finish_reason.as_deref() {
             Some("length") => {
-                return Verdict::Useless(
-                    "the answer was cut at the length limit; raise `max_tokens` of the model"
-                        .into(),
-                );
+                let why = "the answer was cut at the length limit; let the model say more \
+                           (`max_tokens`, `max_completion_tokens`, `max_output_tokens`)";
+                return useless(NoGood::Length, why);
             }
             Some("content_filter") => {
-                return Verdict::Useless("the provider's filter withheld the answer".into());
+                return useless(NoGood::ContentFilter, "the provider's filter withheld the answer");
             }
             _ => {}
         }
-        let said = message["content"].as_str().unwrap_or_default();
+        let said = completion.said.as_str();
+        if said.trim().is_empty() {
+            return useless(NoGood::Empty, "the answer is empty");
+        }
         let Some(schema) = &self.schema else {
-            return match said.trim() {
-                "" => Verdict::Useless("the answer is empty".into()),
-                _ => self.checked(row, said, Row::from_iter([("answer".into(), said.into())])),
-            };
+            return self.checked(row, said, Row::from_iter([("answer".into(), said.into())]));
         };
         let found = match self.answers {
             Answers::Text => first_object(said),
@@ -435,7 +459,7 @@ impl Stage {
         };
         let subject = json!({ "row": row, "answer": fields });
         match check.run(&subject) {
-            Err(error) => Verdict::Useless(format!("`check` failed: {error}")),
+            Err(error) => Verdict::Useless(NoGood::Invalid, format!("`check` failed: {error}")),
             Ok(faults) if faults.is_empty() => Verdict::Good(fields),
             Ok(faults) => {
                 let text = |fault: Value| match fault {
@@ -449,28 +473,45 @@ impl Stage {
     }
 
     /// Where an answer came from: the same however often, and whenever, it was asked.
-    fn call(&self, answer: &Answer, value: &Value, repairs: u32) -> Value {
-        let usage = Usage::of(value);
-        json!({
+    fn call(&self, answer: &Answer, completion: &Completion, repairs: u32) -> Value {
+        let usage = completion.usage;
+        let mut call = json!({
             "id": answer.key.0.hex(),
             "model": self.model.model,
-            "returned_model": value["model"],
-            "finish_reason": value["choices"][0]["finish_reason"],
+            "returned_model": completion.model,
+            "system_fingerprint": completion.system_fingerprint,
+            "finish_reason": completion.finish_reason,
             "tokens_in": usage.input,
             "tokens_in_cached": usage.cached_input,
+            "tokens_cache_written": usage.cache_written,
             "tokens_out": usage.output,
-            "truncated": value["choices"][0]["finish_reason"] == "length",
+            "tokens_reasoning": usage.reasoning,
+            "truncated": completion.finish_reason.as_deref() == Some("length"),
             "repairs": repairs,
             "source": answer.source,
-        })
+        });
+        if self.model.logprobs.is_some() {
+            let sure = Sureness::of(&completion.logprobs, &completion.said);
+            call["logprob"] = sure.mean().into();
+            call["confidence"] = sure.of_fields().into();
+        }
+        call
+    }
+}
+
+/// What the list of messages is called in a request.
+fn messages_of(api: Api) -> &'static str {
+    match api {
+        Api::Chat => "messages",
+        Api::Responses => "input",
     }
 }
 
 /// The first request again, with the last bad answer and what was wrong with it; earlier ones are
 /// left out, so that repairs do not grow.
-fn repair(first: &Value, said: &str, faults: &[String]) -> Value {
+fn repair(first: &Value, messages: &str, said: &str, faults: &[String]) -> Value {
     let mut body = first.clone();
-    if let Some(messages) = body["messages"].as_array_mut() {
+    if let Some(messages) = body[messages].as_array_mut() {
         messages.push(json!({ "role": "assistant", "content": said }));
         let faults: String = faults.iter().map(|fault| format!("- {fault}\n")).collect();
         messages.push(json!({

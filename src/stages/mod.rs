@@ -11,6 +11,7 @@ mod llm;
 mod seen;
 mod sink;
 mod sql;
+mod sureness;
 
 pub use compile::{Columns, Compile, InputInfo, RowShape};
 pub use seen::Half;
@@ -231,8 +232,8 @@ pub enum RowError {
     #[error("{0}")]
     Passing(String),
     /// An answer came and is no good; asked again only when told to, or when the request changes.
-    #[error("{0}")]
-    Answer(String),
+    #[error("{1}")]
+    Answer(NoGood, String),
     /// The row itself cannot be asked about.
     #[error("{0}")]
     Row(String),
@@ -241,13 +242,46 @@ pub enum RowError {
     Stage(#[from] StageError),
 }
 
+/// What is the matter with an answer that is no good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoGood {
+    /// The model will not answer.
+    Refusal,
+    /// It was cut at its length limit.
+    Length,
+    /// The provider withheld it.
+    ContentFilter,
+    /// It says nothing.
+    Empty,
+    /// It never became what was asked for.
+    Invalid,
+    /// A list with fewer elements than it should have.
+    Short,
+    /// There is no such list.
+    Missing,
+}
+
+impl NoGood {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            NoGood::Refusal => "refusal",
+            NoGood::Length => "length",
+            NoGood::ContentFilter => "content_filter",
+            NoGood::Empty => "empty",
+            NoGood::Invalid => "invalid",
+            NoGood::Short => "short",
+            NoGood::Missing => "missing",
+        }
+    }
+}
+
 impl From<CallError> for RowError {
     fn from(error: CallError) -> RowError {
         match error {
             error if error.stops_the_stage() => RowError::Stage(StageError::Call(error)),
             CallError::Refused { .. } => RowError::Row(error.to_string()),
             CallError::Short { .. } | CallError::TooMany { .. } | CallError::Missing { .. } => {
-                RowError::Answer(error.to_string())
+                RowError::Answer(NoGood::Short, error.to_string())
             }
             error => RowError::Passing(error.to_string()),
         }
