@@ -1,5 +1,6 @@
 //! A request as the handlers see it, and the answer they give back.
 
+use crate::faults::Says;
 use hyper::body::Bytes;
 use serde_json::Value;
 use std::time::Duration;
@@ -16,6 +17,8 @@ pub struct Ask {
     pub body: Bytes,
     /// A search shall run out of time.
     pub incomplete: bool,
+    /// What a model shall say instead of an answer.
+    pub says: Option<Says>,
 }
 
 impl Ask {

@@ -1,4 +1,5 @@
-//! Faults that tests order: answers replaced, delayed, cut or dripped, for a share of the requests.
+//! Faults that tests order: answers replaced, delayed, cut, dripped, or no answers to what was asked;
+//! for a share of the requests, so many times, or for those that hold a certain text.
 
 use crate::ask::Answer;
 use crate::dice::Dice;
@@ -15,6 +16,9 @@ pub struct Faults(Mutex<Vec<Active>>);
 #[serde(deny_unknown_fields)]
 struct Order {
     path: String,
+    /// Only requests whose body holds this, as it stands there.
+    #[serde(rename = "match")]
+    part: Option<String>,
     status: Option<u16>,
     delay_ms: Option<u64>,
     #[serde(default = "always")]
@@ -26,9 +30,25 @@ struct Order {
     /// A search says that it ran out of time, and finds half.
     #[serde(default)]
     incomplete: bool,
+    /// A model says this.
+    says: Option<Says>,
     body: Option<String>,
     #[serde(default)]
     headers: BTreeMap<String, String>,
+}
+
+/// What a model says where it does not answer what it was asked.
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Says {
+    /// The answer, with words around it.
+    WrongJson,
+    Refusal,
+    /// Half of the answer, and then it was long enough.
+    Length,
+    /// Half of the answer, and then it was not to be said.
+    ContentFilter,
+    Empty,
 }
 
 struct Active {
@@ -47,6 +67,7 @@ pub struct Strike {
     cut: bool,
     drip: Duration,
     pub incomplete: bool,
+    pub says: Option<Says>,
     headers: BTreeMap<String, String>,
 }
 
@@ -68,11 +89,12 @@ impl Faults {
         self.lock().clear();
     }
 
-    pub fn strike(&self, path: &str) -> Strike {
+    pub fn strike(&self, path: &str, body: &[u8]) -> Strike {
         let mut strike = Strike::default();
         for (place, active) in self.lock().iter_mut().enumerate() {
             let order = &active.order;
             if !path.starts_with(&order.path)
+                || !order.means(body)
                 || order.times.is_some_and(|times| active.struck >= times)
             {
                 continue;
@@ -86,6 +108,7 @@ impl Faults {
             strike.cut |= order.cut;
             strike.drip += Duration::from_millis(order.drip_ms.unwrap_or(0));
             strike.incomplete |= order.incomplete;
+            strike.says = strike.says.or(order.says);
             match order.status {
                 Some(status) if strike.answer.is_none() => {
                     strike.answer = Some(order.answer(status))
@@ -103,6 +126,11 @@ impl Faults {
 }
 
 impl Order {
+    fn means(&self, body: &[u8]) -> bool {
+        let Some(part) = &self.part else { return true };
+        String::from_utf8_lossy(body).contains(part)
+    }
+
     fn answer(&self, status: u16) -> Answer {
         let body = self.body.clone().unwrap_or_else(|| {
             let message = "a fault ordered of the simulator";

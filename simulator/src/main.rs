@@ -52,9 +52,6 @@ struct Flags {
     /// File, or folder of .jsonl and .ndjson files (also .gz), with items to serve; repeatable
     #[arg(long, value_name = "PATH")]
     data: Vec<PathBuf>,
-    /// JSONL file of written model answers
-    #[arg(long, value_name = "FILE")]
-    answers: Option<PathBuf>,
     /// Delay of every answer
     #[arg(long, value_name = "MS", default_value_t = 0)]
     latency_ms: u64,
@@ -62,6 +59,8 @@ struct Flags {
     limits: limit::Flags,
     #[command(flatten)]
     rules: github::Rules,
+    #[command(flatten)]
+    models: models::Flags,
 }
 
 #[tokio::main]
@@ -78,7 +77,7 @@ async fn main() -> ExitCode {
 async fn run(flags: Flags) -> Result<(), Box<dyn Error>> {
     let server = Arc::new(Server {
         world: RwLock::new(world(&flags)?),
-        models: Models::load(flags.answers.as_deref())?,
+        models: Models::new(flags.models)?,
         latency: Duration::from_millis(flags.latency_ms),
         stats: Default::default(),
         faults: Default::default(),

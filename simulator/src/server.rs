@@ -77,6 +77,7 @@ impl Server {
             if_none_match: header("if-none-match").map(str::to_owned),
             body: body.to_bytes(),
             incomplete: false,
+            says: None,
         };
         if ask.path.starts_with("/_") {
             return send(self.own(&ask));
@@ -93,9 +94,10 @@ impl Server {
         let refusal = visit.as_ref().and_then(|it| it.refusal(github::resource(&ask.path)));
         let strike = match &refusal {
             Some(_) => Strike::default(),
-            None => self.faults.strike(&ask.path),
+            None => self.faults.strike(&ask.path, &ask.body),
         };
         ask.incomplete = strike.incomplete;
+        ask.says = strike.says;
         let delay = strike.delay + self.latency;
         if !delay.is_zero() {
             tokio::time::sleep(delay).await;

@@ -122,3 +122,47 @@ fn answers_are_counted_by_the_time_they_were_sent() {
     simulator.get("/v1/models");
     assert_eq!((since(start), since(between), since(now())), (json!(2), json!(1), json!(0)));
 }
+
+#[test]
+fn a_model_may_say_what_is_no_answer() {
+    let simulator = Simulator::start(&[]);
+    let schema = json!({"type": "object", "required": ["a"], "properties": {"a": {"enum": ["x"]}}});
+    let named = json!({"name": "t", "schema": schema});
+    let chat = |row: &str| {
+        let body = json!({"model": "m", "messages": [{"role": "user", "content": row}],
+            "response_format": {"type": "json_schema", "json_schema": named}});
+        let choice = simulator.post("/v1/chat/completions", &body.to_string()).json();
+        let choice = &choice["choices"][0];
+        let text = |value: &serde_json::Value| value.as_str().map(str::to_owned);
+        let (message, end) = (&choice["message"], &choice["finish_reason"]);
+        (text(&message["content"]), text(&message["refusal"]), text(end).expect("a reason"))
+    };
+    let response = |row: &str| {
+        let format = json!({"type": "json_schema", "name": "t", "schema": schema});
+        let body = json!({"model": "m", "input": row, "text": {"format": format}});
+        let reply = simulator.post("/v1/responses", &body.to_string()).json();
+        let content = reply["output"][0]["content"][0].clone();
+        (content, reply["incomplete_details"]["reason"].clone())
+    };
+    let whole = "{\"a\":\"x\"}".to_owned();
+    let refusal = "I'm sorry, I can't assist with that.".to_owned();
+    let wrong = format!("Here is the answer: {whole}");
+    let half = whole[..4].to_owned();
+    for (says, content, refused, end, incomplete) in [
+        ("wrong_json", Some(wrong), None, "stop", None),
+        ("refusal", None, Some(refusal), "stop", None),
+        ("length", Some(half.clone()), None, "length", Some("max_output_tokens")),
+        ("content_filter", Some(half), None, "content_filter", Some("content_filter")),
+        ("empty", Some(String::new()), None, "stop", None),
+    ] {
+        let order = json!({"path": "/v1/", "says": says, "match": "row 2"});
+        simulator.post("/_faults", &order.to_string());
+        assert_eq!(chat("row 1"), (Some(whole.clone()), None, "stop".to_owned()));
+        assert_eq!(chat("row 2"), (content.clone(), refused.clone(), end.to_owned()));
+        assert_eq!(response("row 1").0["text"], whole);
+        let (said, reason) = response("row 2");
+        let key = if refused.is_some() { "refusal" } else { "text" };
+        assert_eq!((&said[key], reason), (&json!(content.or(refused)), json!(incomplete)));
+        simulator.send("DELETE", "/_faults", &[], "");
+    }
+}
