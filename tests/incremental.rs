@@ -660,7 +660,7 @@ fn an_issue_changed_upstream() {
     let row = merged.find(|row| row["engine"] == "one" && row["number"] == number);
     let id = row.expect("it is there")["id"].clone();
     let before = label(&id);
-    study.rewrite(number, "It crashes", "A new body");
+    study.rewrite(number, "It crashes", "Another body");
     // What was answered stands until it is asked for again.
     study.nothing(&[]);
     study.simulator.reset();
@@ -681,7 +681,7 @@ fn an_issue_changed_upstream() {
     ];
     did(&ran, &of_issue);
     assert_eq!(ran.json()["calls"], 2 * PAGES + 1);
-    assert_eq!(study.row("data/items.jsonl", "body", &json!("A new body"))["id"], id);
+    assert_eq!(study.row("data/items.jsonl", "body", &json!("Another body"))["id"], id);
 }
 
 #[test]

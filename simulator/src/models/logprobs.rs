@@ -22,7 +22,7 @@ pub fn of(content: &str, seed: u64, top: u64) -> Value {
             for _ in 1..top {
                 // Each of the others takes half of what is left.
                 left /= 2.0;
-                let other: &str = dice.pick::<&str>(&OTHERS);
+                let other: &&str = dice.pick(&OTHERS);
                 listed.push(told(other, left));
             }
             let mut told = told(&token, sure);
