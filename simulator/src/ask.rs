@@ -14,6 +14,9 @@ pub struct Ask {
     pub base: String,
     pub accept: String,
     pub if_none_match: Option<String>,
+    pub content_type: String,
+    /// The key that it came with.
+    pub key: String,
     pub body: Bytes,
     /// A search shall run out of time.
     pub incomplete: bool,
@@ -22,6 +25,23 @@ pub struct Ask {
 }
 
 impl Ask {
+    /// Another request of the same client.
+    pub fn with(&self, method: &str, path: &str, body: Bytes) -> Ask {
+        Ask {
+            method: method.to_owned(),
+            path: path.to_owned(),
+            query: Vec::new(),
+            base: self.base.clone(),
+            accept: self.accept.clone(),
+            if_none_match: None,
+            content_type: "application/json".to_owned(),
+            key: self.key.clone(),
+            body,
+            incomplete: false,
+            says: None,
+        }
+    }
+
     /// The decoded value of a query parameter; an empty one counts as absent.
     pub fn param(&self, name: &str) -> Option<String> {
         let found = self.query.iter().find(|(key, value)| key == name && !value.is_empty());

@@ -6,9 +6,9 @@
 use crate::ask::Answer;
 use crate::dates;
 use crate::github::problem;
+use crate::rate::Rate;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, VecDeque};
-use std::str::FromStr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -38,33 +38,6 @@ pub struct Flags {
     /// A secondary limit does not say how long to wait
     #[arg(long)]
     github_silent: bool,
-}
-
-/// So many in so long; the length may be left to another flag.
-#[derive(Clone, Copy)]
-struct Rate {
-    count: u64,
-    seconds: Option<u64>,
-}
-
-impl FromStr for Rate {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Rate, String> {
-        let (count, window) =
-            text.split_once('/').map_or((text, None), |(count, window)| (count, Some(window)));
-        let number = |text: &str| match text.parse() {
-            Ok(number) if number > 0 => Ok(number),
-            _ => Err(format!("{text:?} is no number above 0")),
-        };
-        let seconds = match window {
-            None => None,
-            Some("h") => Some(3600),
-            Some("m") => Some(60),
-            Some(seconds) => Some(number(seconds.strip_suffix('s').unwrap_or_default())?),
-        };
-        Ok(Rate { count: number(count)?, seconds })
-    }
 }
 
 pub struct Limits {

@@ -13,6 +13,7 @@ mod limit;
 mod load;
 mod models;
 mod phrases;
+mod rate;
 mod server;
 mod shapes;
 mod stats;

@@ -75,6 +75,8 @@ impl Server {
             base: format!("http://{}", ask::encode(host.unwrap_or("127.0.0.1"))),
             accept: header("accept").unwrap_or_default().to_owned(),
             if_none_match: header("if-none-match").map(str::to_owned),
+            content_type: header("content-type").unwrap_or_default().to_owned(),
+            key: header("authorization").unwrap_or_default().to_owned(),
             body: body.to_bytes(),
             incomplete: false,
             says: None,
@@ -92,6 +94,8 @@ impl Server {
     async fn work(self: Arc<Self>, mut ask: Ask) -> Answer {
         let visit = ask.path.starts_with("/github/").then(|| self.limits.enter());
         let refusal = visit.as_ref().and_then(|it| it.refusal(github::resource(&ask.path)));
+        let admission = self.models.admit(&ask);
+        let refusal = refusal.or(admission.refusal);
         let strike = match &refusal {
             Some(_) => Strike::default(),
             None => self.faults.strike(&ask.path, &ask.body),
@@ -102,7 +106,8 @@ impl Server {
         if !delay.is_zero() {
             tokio::time::sleep(delay).await;
         }
-        let answer = refusal.unwrap_or_else(|| strike.apply(|| self.answer(&ask)));
+        let mut answer = refusal.unwrap_or_else(|| strike.apply(|| self.answer(&ask)));
+        answer.headers.extend(admission.headers);
         self.move_on(&ask.path);
         let template = match ask.path.strip_prefix("/github") {
             Some(path) => github::template(path),
@@ -124,7 +129,7 @@ impl Server {
 
     fn answer(&self, ask: &Ask) -> Answer {
         if ask.path.starts_with("/v1/") {
-            self.models.answer(ask)
+            self.models.answer(ask, &self.faults)
         } else if ask.path.starts_with("/github/") {
             let world = self.world.read().unwrap_or_else(PoisonError::into_inner);
             github::answer(&world, &self.limits, &self.rules, ask)
@@ -134,7 +139,7 @@ impl Server {
     }
 
     /// The endpoints for tests, which are not counted: what is served (`/_repos`), what was asked
-    /// (`/_stats`), what shall go wrong (`/_faults`), an item added, edited or taken away, now
+    /// (`/_stats`), what shall go wrong (`/_faults`), what becomes of batches (`/_batches`), an item added, edited or taken away, now
     /// (`/_items`) or after so many requests (`/_later`), and a repository renamed (`/_renames`).
     fn own(&self, ask: &Ask) -> Answer {
         let done = |result: Result<(), String>| match result {
@@ -151,11 +156,13 @@ impl Server {
                 let since = ask.param("since_us").and_then(|time| time.parse().ok());
                 let mut stats = self.stats.to_json(since);
                 self.limits.stats(&mut stats);
+                stats["models"] = self.models.stats();
                 Answer::value(200, &stats)
             }
             ("DELETE", "/_stats") => {
                 self.stats.reset();
                 self.limits.reset_stats();
+                self.models.reset_stats();
                 done(Ok(()))
             }
             ("POST", "/_faults") => done(self.faults.add(&ask.body)),
@@ -167,6 +174,8 @@ impl Server {
                 let mut world = self.world.write().unwrap_or_else(PoisonError::into_inner);
                 done(load::insert(&mut world, &ask.body))
             }
+            ("GET", "/_batches") => Answer::value(200, &self.models.batches.tell()),
+            ("POST", "/_batches") => done(self.models.batches.order(&ask.body)),
             ("POST", "/_later") => done(self.later.add(&ask.body)),
             ("POST", "/_renames") => {
                 let mut world = self.world.write().unwrap_or_else(PoisonError::into_inner);

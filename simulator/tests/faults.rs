@@ -32,7 +32,8 @@ fn faults_strike_their_share_and_are_counted() {
             "by_status": {"200": 102 - failed, "502": failed},
             "refused": {"primary": 0, "secondary": 0},
             "most_at_once": 1,
-            "most_in_a_minute": 101
+            "most_in_a_minute": 101,
+            "models": {"batched": 0, "limits": {}}
         })
     );
     simulator.send("DELETE", "/_stats", &[], "");

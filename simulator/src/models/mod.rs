@@ -3,21 +3,31 @@
 mod answers;
 mod api;
 mod asked;
+mod batches;
 mod chat;
 mod conform;
+mod files;
 mod hints;
+mod limit;
 mod logprobs;
 mod numbers;
 mod pattern;
+mod prefix;
 mod problem;
 mod responses;
 mod said;
+mod strict;
 mod usage;
 
 use crate::ask::{Answer, Ask};
+use crate::faults::Faults;
 use answers::Answers;
 use api::Api;
 use asked::Asked;
+use batches::Batches;
+use files::Files;
+use limit::{Admission, Allowed, Limits};
+use prefix::Prefixes;
 use problem::Problem;
 use serde_json::{Value, json};
 use std::collections::HashMap;
@@ -29,6 +39,8 @@ use usage::Usage;
 /// The one that is listed; a question is answered under any name.
 const MODEL: &str = "simulated";
 const BELOW_MODELS: &str = "/v1/models/";
+const FILES: &str = "/v1/files";
+const BATCHES: &str = "/v1/batches";
 /// Every answer was made at the same second, so that the same request gets the same bytes.
 const CREATED: u64 = 1_735_689_600;
 const FINGERPRINT: &str = "fp_simulator";
@@ -39,14 +51,38 @@ pub struct Flags {
     /// JSONL file of written model answers
     #[arg(long, value_name = "FILE")]
     answers: Option<PathBuf>,
+    #[command(flatten)]
+    rules: Rules,
+    #[command(flatten)]
+    batches: batches::Flags,
+}
+
+/// How a question is answered.
+#[derive(clap::Args)]
+#[group(skip)]
+struct Rules {
     /// What is asked again, word for word, gets another answer than before
     #[arg(long)]
     vary: bool,
+    /// Strict schemas are refused that OpenAI refuses
+    #[arg(long)]
+    strict_schemas: bool,
+    /// Prompts that begin alike are read from a cache, as providers have one
+    #[arg(long)]
+    prompt_cache: bool,
+    /// Requests and tokens a minute, for each key and model: N[/WINDOW][,N[/WINDOW]], where a window
+    /// is h, m or SECONDSs
+    #[arg(long, value_name = "RPM[,TPM]")]
+    model_limit: Option<Allowed>,
 }
 
 pub struct Models {
     answers: Answers,
-    flags: Flags,
+    rules: Rules,
+    limits: Limits,
+    prefixes: Prefixes,
+    files: Files,
+    pub batches: Batches,
     /// How often each question was asked, where answers vary.
     asked: Mutex<HashMap<u64, u64>>,
 }
@@ -55,7 +91,15 @@ impl Models {
     pub fn new(flags: Flags) -> io::Result<Models> {
         let answers =
             flags.answers.as_deref().map_or_else(|| Ok(Answers::default()), Answers::load)?;
-        Ok(Models { answers, flags, asked: Mutex::default() })
+        Ok(Models {
+            answers,
+            rules: flags.rules,
+            limits: Limits::default(),
+            prefixes: Prefixes::default(),
+            files: Files::default(),
+            batches: Batches::new(flags.batches),
+            asked: Mutex::default(),
+        })
     }
 
     /// The template of the endpoint that `path` names, for the counts.
@@ -65,11 +109,43 @@ impl Models {
             "/v1/responses" => "/v1/responses",
             "/v1/models" => "/v1/models",
             _ if path.starts_with(BELOW_MODELS) => "/v1/models/{model}",
+            FILES => FILES,
+            BATCHES => BATCHES,
+            _ if below(path, FILES).is_some() => match path.ends_with("/content") {
+                true => "/v1/files/{file}/content",
+                false => "/v1/files/{file}",
+            },
+            _ if below(path, BATCHES).is_some() => match path.ends_with("/cancel") {
+                true => "/v1/batches/{batch}/cancel",
+                false => "/v1/batches/{batch}",
+            },
             _ => "(other)",
         }
     }
 
-    pub fn answer(&self, ask: &Ask) -> Answer {
+    /// Takes a question under the limits, where there are any.
+    pub fn admit(&self, ask: &Ask) -> Admission {
+        let limited = self.rules.model_limit.zip(Api::at(&ask.path));
+        // What is no question costs nothing.
+        let asked =
+            limited.and_then(|(allowed, api)| Some((allowed, Asked::of(api, &ask.body).ok()?)));
+        let Some((allowed, asked)) = asked else { return Admission::default() };
+        let tokens = asked.prompt_tokens().max(asked.most.unwrap_or(0));
+        self.limits.admit(allowed, &ask.key, &asked.model, tokens)
+    }
+
+    /// The part of `/_stats` that is of models.
+    pub fn stats(&self) -> Value {
+        json!({"batched": self.batches.answered(), "limits": self.limits.stats()})
+    }
+
+    pub fn reset_stats(&self) {
+        self.batches.reset_stats();
+        self.limits.reset_stats();
+    }
+
+    /// `faults` strike the requests of a batch as they strike those that come alone.
+    pub fn answer(&self, ask: &Ask, faults: &Faults) -> Answer {
         match (ask.method.as_str(), ask.path.as_str()) {
             ("POST", "/v1/chat/completions") => self.complete(Api::Chat, ask),
             ("POST", "/v1/responses") => self.complete(Api::Responses, ask),
@@ -83,23 +159,42 @@ impl Models {
                     Err(problem.status(404).at("model").code("model_not_found"))
                 }
             },
-            _ => {
-                let problem = Problem::new(format!("Invalid URL ({} {})", ask.method, ask.path));
-                Err(problem.status(404).code("unknown_url"))
-            }
+            (_, path) => match (below(path, FILES), below(path, BATCHES)) {
+                (Some(rest), _) => self.files.answer(ask, rest),
+                (_, Some(rest)) => self.batch(ask, rest, faults),
+                _ => Err(unknown_url(ask)),
+            },
         }
         .unwrap_or_else(Problem::answer)
+    }
+
+    fn batch(&self, ask: &Ask, rest: &str, faults: &Faults) -> Result<Answer, Problem> {
+        let tokens = |path: &str, body: &str| {
+            let asked = Api::at(path).map(|api| Asked::of(api, body.as_bytes()));
+            asked.and_then(Result::ok).map_or(0, |asked| asked.prompt_tokens())
+        };
+        let answering = |path: &str, body: &str| {
+            let mut ask = ask.with("POST", path, body.to_owned().into());
+            let strike = faults.strike(&ask.path, &ask.body);
+            ask.says = strike.says;
+            strike.apply(|| self.answer(&ask, faults))
+        };
+        self.batches.answer(ask, rest, &self.files, &tokens, &answering)
     }
 
     /// A model's answer: a function of the request's bytes, as long as nothing varies.
     fn complete(&self, api: Api, ask: &Ask) -> Result<Answer, Problem> {
         let mut asked = Asked::of(api, &ask.body)?;
+        if self.rules.strict_schemas {
+            strict::check(api, &asked.format)?;
+        }
         asked.seed = self.vary(asked.seed);
         let said = said::say(&self.answers, &asked, ask.says);
+        let cached = self.rules.prompt_cache.then(|| self.prefixes.see(&ask.key, &asked));
         let usage = Usage {
             input: asked.prompt_tokens(),
-            cached: 0,
-            written: None,
+            cached: cached.as_ref().map_or(0, |cached| cached.read),
+            written: cached.map(|cached| cached.written),
             output: said.tokens(),
             reasoning: said.reasoning,
         };
@@ -115,7 +210,7 @@ impl Models {
 
     /// The seed of the answer to a question: another one each time, where answers vary.
     fn vary(&self, seed: u64) -> u64 {
-        if !self.flags.vary {
+        if !self.rules.vary {
             return seed;
         }
         let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
@@ -123,6 +218,16 @@ impl Models {
         *times += 1;
         seed.wrapping_add(*times - 1)
     }
+}
+
+/// What follows `start` in `path`, where anything does or nothing more.
+fn below<'a>(path: &'a str, start: &str) -> Option<&'a str> {
+    path.strip_prefix(start).filter(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+fn unknown_url(ask: &Ask) -> Problem {
+    let problem = Problem::new(format!("Invalid URL ({} {})", ask.method, ask.path));
+    problem.status(404).code("unknown_url")
 }
 
 fn the_model() -> Value {
