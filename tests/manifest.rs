@@ -552,6 +552,55 @@ fn graphql_queries_are_told_inside_their_file() {
     wrong_in(&space, "q.graphql", "", &["the GraphQL query `q.graphql` cannot be used"]);
 }
 
+/// A manifest with a model that has `settings` beside its name.
+fn with_model(settings: &str) -> String {
+    and(&format!("[models.m]\n{settings}\n"))
+}
+
+#[test]
+fn settings_that_a_model_does_not_take_are_told() {
+    for (settings, says) in [
+        (
+            "model = \"gpt-5-nano\"\n<<temperature = 0>>",
+            ["`gpt-5-nano` takes no `temperature`", "leave it out"],
+        ),
+        ("model = \"o3\"\n<<logprobs = 2>>", ["`o3` takes no `logprobs`", "`vote`"]),
+        (
+            "model = \"gpt-5\"\n<<max_tokens = 5>>",
+            ["`gpt-5` takes no `max_tokens`", "`max_completion_tokens`"],
+        ),
+        (
+            "model = \"gpt-4.1-mini\"\n<<reasoning_effort = \"low\">>",
+            ["`gpt-4.1-mini` takes no `reasoning_effort`", "does not think"],
+        ),
+        (
+            "model = \"any\"\napi = \"responses\"\n<<seed = 5>>",
+            ["the API `responses` has no `seed`", "leave it out"],
+        ),
+        (
+            "model = \"any\"\napi = \"responses\"\n<<max_tokens = 5>>",
+            ["the API `responses` has no `max_tokens`", "`max_output_tokens`"],
+        ),
+        (
+            "model = \"any\"\n<<max_output_tokens = 5>>",
+            ["the API `chat` has no `max_output_tokens`", "`max_tokens`"],
+        ),
+        ("model = \"any\"\n<<logprobs = 21>>", ["`logprobs` is 21", "20 at the most"]),
+    ] {
+        wrong(&with_model(settings), &says);
+    }
+    for settings in [
+        // Nothing is known of what other servers take.
+        "base_url = \"http://localhost:1/v1\"\nmodel = \"gpt-5\"\ntemperature = 0",
+        // Told not to think, it takes what others take.
+        "model = \"gpt-5.2\"\nreasoning_effort = \"none\"\ntemperature = 0",
+        "model = \"gpt-5\"\nbody = { temperature = 1 }",
+        "model = \"gpt-4.1\"\ntemperature = 0\nlogprobs = 20\nseed = 1\nmax_tokens = 5",
+    ] {
+        fine(&space(), &with_model(settings));
+    }
+}
+
 #[test]
 fn toml_mistakes_are_told_each_at_its_place() {
     let twice = "the manifest is no TOML: duplicate key";

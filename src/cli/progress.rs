@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
-use super::style::Style;
+use super::style::{Style, count};
 use crate::engine::{Event, StageSummary};
 use crate::manifest::clean;
 
@@ -45,7 +45,12 @@ impl Progress {
                 tracing::info!(stage, rows, "started");
                 self.start(stage, rows);
             }
-            Event::RowDone { stage, .. } => self.step(&stage),
+            Event::RowDone { stage, calls, cost_usd, .. } => {
+                if let Some(bar) = self.stages().get(&stage) {
+                    bar.set_message(spent(calls, cost_usd));
+                }
+                self.step(&stage);
+            }
             Event::RowFailed { stage, key, reason } => {
                 tracing::info!(stage, key = clean(&key), reason = clean(&reason), "row failed");
                 self.step(&stage);
@@ -86,8 +91,8 @@ impl Progress {
 
     fn start(&self, stage: String, rows: Option<u64>) {
         let template = match rows {
-            Some(_) => "  {prefix:<24} {bar:24} {pos}/{len}  {rate}  {eta} left",
-            None => "  {prefix:<24} {spinner} {pos} rows so far  {elapsed}",
+            Some(_) => "  {prefix:<24} {bar:24} {pos}/{len}  {rate}  {eta} left  {msg}",
+            None => "  {prefix:<24} {spinner} {pos} rows so far  {elapsed}  {msg}",
         };
         let rate = |state: &ProgressState, out: &mut dyn std::fmt::Write| {
             // What cannot be drawn is not drawn.
@@ -149,5 +154,14 @@ impl Progress {
 
     fn stages(&self) -> std::sync::MutexGuard<'_, HashMap<String, ProgressBar>> {
         self.shown.stages.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+/// What a stage has asked and spent so far.
+fn spent(calls: u64, cost_usd: f64) -> String {
+    match (calls, cost_usd > 0.0) {
+        (0, _) => String::new(),
+        (_, false) => count(calls, "call"),
+        (_, true) => format!("{}, ${cost_usd:.4}", count(calls, "call")),
     }
 }

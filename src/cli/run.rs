@@ -215,6 +215,10 @@ fn tell(pipeline: &Pipeline, options: &RunOptions, summary: &Summary, style: &St
             grouped(summary.tokens_in),
             grouped(summary.tokens_out)
         ));
+        if summary.tokens_in_cached > 0 {
+            let cached = grouped(summary.tokens_in_cached);
+            line.push_str(&format!(" ({cached} in from the provider's cache)"));
+        }
     }
     if summary.cost_usd > 0.0 {
         line.push_str(&format!(", ${:.4}", summary.cost_usd));

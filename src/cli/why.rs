@@ -5,6 +5,7 @@ use similar::{ChangeTag, TextDiff};
 
 use super::style::{BOLD, GREEN, RED, Style, count};
 use super::{Exit, Shared};
+use crate::clients::{ATTEMPTS, TOOK_MS};
 use crate::engine::{
     Change, InputChange, Look, LookError, Why, WhyCall, WhyRow, find, why, why_row,
 };
@@ -183,10 +184,27 @@ fn told_row(why: &WhyRow, style: &Style) -> String {
     text
 }
 
+/// What requests call their messages.
+const MESSAGES: [&str; 2] = ["messages", "input"];
+
 fn told_call(call: &WhyCall, style: &Style) -> String {
     let method = style.paint(&call.method, BOLD);
     let mut text = format!("{method} {} (call {})\n", clean(&call.url), &call.id[..12]);
-    for message in call.request.iter().filter_map(|body| body["messages"].as_array()).flatten() {
+    let mut key = format!("  its key: method, address, accept {}", clean(&call.accept));
+    if let Some(version) = &call.api_version {
+        key.push_str(&format!(", API version {}", clean(version)));
+    }
+    if call.request.is_some() {
+        key.push_str(", body");
+    }
+    if !call.not_in_key.is_empty() {
+        key.push_str(&format!(" without {}", call.not_in_key.join(", ")));
+    }
+    text.push_str(&format!("{key}, sample {}\n", call.sample));
+    let messages = |body: &serde_json::Value| {
+        MESSAGES.iter().find_map(|name| body[*name].as_array().cloned()).unwrap_or_default()
+    };
+    for message in call.request.iter().flat_map(messages) {
         let role = message["role"].as_str().unwrap_or("?");
         text.push_str(&format!("  {}:\n", clean(role)));
         for line in message["content"].as_str().unwrap_or_default().lines() {
@@ -194,7 +212,7 @@ fn told_call(call: &WhyCall, style: &Style) -> String {
         }
     }
     if let Some(body) = call.request.as_ref().and_then(|body| body.as_object()) {
-        let others = body.iter().filter(|(name, _)| *name != "messages");
+        let others = body.iter().filter(|(name, _)| !MESSAGES.contains(&name.as_str()));
         for (name, value) in others {
             text.push_str(&format!("  {}: {}\n", clean(name), clean(&short(&value.to_string()))));
         }
@@ -208,10 +226,31 @@ fn told_call(call: &WhyCall, style: &Style) -> String {
             };
             text.push_str(&format!("  answered {status} by {source}, {run}:\n"));
             text.push_str(&format!("    {}\n", clean(&short(answer))));
+            text.push_str(&told_completion(call));
         }
         _ => text.push_str("  not answered yet\n"),
     }
     text
+}
+
+/// What a model's answer tells of itself, and how it was come by.
+fn told_completion(call: &WhyCall) -> String {
+    let Some(of) = &call.completion else { return String::new() };
+    let said = |text: &Option<String>| clean(text.as_deref().unwrap_or("(not told)"));
+    let mut text = format!(
+        "    by {}, {}, ended by {}; {} tokens in, {} of them cached, {} out",
+        said(&of.model),
+        said(&of.system_fingerprint),
+        said(&of.finish_reason),
+        of.tokens_in,
+        of.tokens_in_cached,
+        of.tokens_out
+    );
+    let noted = |name: &str| call.headers.as_ref().and_then(|headers| headers.get(name));
+    if let (Some(ms), Some(attempts)) = (noted(TOOK_MS), noted(ATTEMPTS)) {
+        text.push_str(&format!("; {} ms, attempt {}", clean(ms), clean(attempts)));
+    }
+    text + "\n"
 }
 
 fn told_fields(head: &str, row: &Row, style: &Style) -> String {

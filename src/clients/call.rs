@@ -10,7 +10,7 @@ use thiserror::Error;
 use super::limiter::Pace;
 use crate::manifest::Price;
 use crate::store::{CallKey, Given, Source, StoreError};
-use crate::table::Hasher;
+use crate::table::{Hasher, Row};
 
 /// Raised when the same request would get another key.
 const KEY_VERSION: &str = "call 1";
@@ -18,6 +18,18 @@ const KEY_VERSION: &str = "call 1";
 /// Notes, under a name of ours, at which address an answer was given where that is not the one that
 /// was asked.
 pub(super) const MOVED: &str = "flow-moved-to";
+
+/// Note, under names of ours, how a model's answer was come by: in how many attempts, and how long the
+/// last one took.
+pub const ATTEMPTS: &str = "flow-attempts";
+pub const TOOK_MS: &str = "flow-took-ms";
+
+/// Whether a kept header tells of the asking and not of the answer: it differs from one asking to the
+/// next, so no recording holds it.
+pub fn is_of_asking(header: &str) -> bool {
+    [ATTEMPTS, TOOK_MS, "openai-processing-ms"].contains(&header)
+        || header.starts_with("x-ratelimit-")
+}
 
 /// Fields of a model request's body that cannot change the answer. Everything else counts.
 const DENIED: [&str; 9] = [
@@ -94,12 +106,24 @@ impl Request {
         CallKey(hasher.finish())
     }
 
-    fn meaningful_body(&self) -> Bytes {
-        let denied = |name: &str| {
+    /// Fields of the body that are left out of the key.
+    pub fn not_in_key(&self) -> Vec<&'static str> {
+        let held = |name: &&&str| {
             let name = format!("\"{name}\"");
             memchr::memmem::find(&self.body, name.as_bytes()).is_some()
         };
-        if self.service != Service::Model || !DENIED.iter().any(|name| denied(name)) {
+        let denied = DENIED.iter().filter(|_| self.service == Service::Model);
+        let maybe: Vec<&'static str> = denied.filter(held).copied().collect();
+        if maybe.is_empty() {
+            return maybe;
+        }
+        // Most of the time it is a word of a prompt.
+        let body = serde_json::from_slice::<Row>(&self.body).unwrap_or_default();
+        maybe.into_iter().filter(|name| body.contains_key(*name)).collect()
+    }
+
+    fn meaningful_body(&self) -> Bytes {
+        if self.not_in_key().is_empty() {
             return self.body.clone();
         }
         match serde_json::from_slice::<Value>(&self.body) {

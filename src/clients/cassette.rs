@@ -9,6 +9,7 @@ use std::path::Path;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::call::is_of_asking;
 use crate::store::{CallKey, CallRecord, Given, Source, Store, StoreError, write_aside};
 use crate::table::Digest;
 
@@ -115,7 +116,7 @@ pub fn write_cassette(store: &Store, path: &Path) -> Result<u64, StoreError> {
                 accept: record.accept,
                 request: String::from_utf8_lossy(&record.request).into_owned(),
                 status: record.status,
-                headers: record.headers,
+                headers: lasting(record.headers),
                 body,
                 body_hex,
                 source: record.source.0,
@@ -127,6 +128,12 @@ pub fn write_cassette(store: &Store, path: &Path) -> Result<u64, StoreError> {
         })
     })?;
     Ok(count)
+}
+
+/// What tells of the asking differs each time; a recording of the same calls is the same.
+fn lasting(mut headers: BTreeMap<String, String>) -> BTreeMap<String, String> {
+    headers.retain(|name, _| !is_of_asking(name));
+    headers
 }
 
 fn to_hex(bytes: &[u8]) -> String {

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use reqwest::header::HeaderMap;
@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use super::asking::{Again, Asking};
 use super::bucket::{self, Level};
 use super::budget::{Budget, Limits};
-use super::call::{Answer, CallError, MOVED, Method, Request, Service, Stop};
+use super::call::{ATTEMPTS, Answer, CallError, MOVED, Method, Request, Service, Stop, TOOK_MS};
 use super::cassette::Cassette;
 use super::completion::is_response;
 use super::limiter::{Expected, Held, Left, Limiter, Permit};
@@ -26,6 +26,17 @@ use crate::table::Hasher;
 /// Headers that are kept with an answer.
 const KEPT_HEADERS: [&str; 6] =
     ["content-type", "etag", "last-modified", "link", "x-github-media-type", "x-request-id"];
+/// Headers that are kept with a model's answer, and say nothing of what it says.
+const KEPT_OF_MODELS: [&str; 8] = [
+    "openai-processing-ms",
+    "openai-version",
+    "x-ratelimit-limit-requests",
+    "x-ratelimit-limit-tokens",
+    "x-ratelimit-remaining-requests",
+    "x-ratelimit-remaining-tokens",
+    "x-ratelimit-reset-requests",
+    "x-ratelimit-reset-tokens",
+];
 /// Notes, under a name of ours, which credentials a refusal was given to.
 const CREDENTIALS: &str = "flow-credentials";
 /// How often a server may take too long over a request that can be asked in smaller parts.
@@ -47,9 +58,30 @@ pub struct Tally {
     pub calls: AtomicU64,
     pub calls_cached: AtomicU64,
     pub tokens_in: AtomicU64,
+    pub tokens_in_cached: AtomicU64,
+    pub tokens_cache_written: AtomicU64,
     pub tokens_out: AtomicU64,
     /// In millionths of a USD.
     pub cost_micros: AtomicU64,
+}
+
+impl Tally {
+    /// Counts what an answer took, and what that cost in millionths of a USD.
+    pub(super) fn add(&self, usage: Usage, cost_micros: u64) {
+        for (count, more) in [
+            (&self.tokens_in, usage.input),
+            (&self.tokens_in_cached, usage.cached_input),
+            (&self.tokens_cache_written, usage.cache_written),
+            (&self.tokens_out, usage.output),
+            (&self.cost_micros, cost_micros),
+        ] {
+            count.fetch_add(more, Ordering::Relaxed);
+        }
+    }
+
+    pub fn cost_usd(&self) -> f64 {
+        self.cost_micros.load(Ordering::Relaxed) as f64 / 1e6
+    }
 }
 
 /// A pause that a server asked for.
@@ -361,9 +393,11 @@ impl Transport {
             };
             match outcome {
                 Ok((mut record, usage)) => {
-                    tally.tokens_in.fetch_add(usage.input, Ordering::Relaxed);
-                    tally.tokens_out.fetch_add(usage.output, Ordering::Relaxed);
-                    tally.cost_micros.fetch_add(usage.cost(request), Ordering::Relaxed);
+                    if request.service == Service::Model {
+                        let attempts = (passing + limited + 1).to_string();
+                        record.headers.insert(ATTEMPTS.to_owned(), attempts);
+                    }
+                    tally.add(usage, usage.cost(request));
                     if url != request.url {
                         record.headers.insert(MOVED.to_owned(), url);
                     }
@@ -499,6 +533,7 @@ impl Transport {
             }
             Failure::Passing { what, slow: error.is_timeout() }
         };
+        let began = Instant::now();
         let response = builder.send().await.map_err(passing)?;
         let status = response.status().as_u16();
         let headers = response.headers().clone();
@@ -524,6 +559,12 @@ impl Transport {
             .collect();
         if status == 404 {
             kept.extend([noted_credentials(request)]);
+        }
+        if request.service == Service::Model {
+            let of_model = KEPT_OF_MODELS.iter();
+            let found = of_model.filter_map(|name| Some((*name, text(&headers, name)?)));
+            kept.extend(found.map(|(name, value)| (name.to_owned(), value.to_owned())));
+            kept.insert(TOOK_MS.to_owned(), began.elapsed().as_millis().to_string());
         }
         let source = text(&headers, "x-flow-source").unwrap_or(match request.service {
             Service::Github => "github",

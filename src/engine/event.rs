@@ -54,11 +54,16 @@ pub struct StageSummary {
     pub calls_cached: u64,
     pub failed_rows: u64,
     pub seconds: f64,
-    #[serde(skip)]
+    /// Tokens paid for; of those that went in, some were in the provider's cache, and some came there.
+    #[serde(default)]
     pub tokens_in: u64,
-    #[serde(skip)]
+    #[serde(default)]
+    pub tokens_in_cached: u64,
+    #[serde(default)]
+    pub tokens_cache_written: u64,
+    #[serde(default)]
     pub tokens_out: u64,
-    #[serde(skip)]
+    #[serde(default)]
     pub cost_usd: f64,
     /// Why it failed, was skipped or is incomplete: for failed rows the reason of the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -87,6 +92,8 @@ impl StageSummary {
             failed_rows: 0,
             seconds: 0.0,
             tokens_in: 0,
+            tokens_in_cached: 0,
+            tokens_cache_written: 0,
             tokens_out: 0,
             cost_usd: 0.0,
             reason: None,
@@ -106,6 +113,10 @@ pub struct Summary {
     pub calls_cached: u64,
     /// Tokens paid for in this run.
     pub tokens_in: u64,
+    #[serde(default)]
+    pub tokens_in_cached: u64,
+    #[serde(default)]
+    pub tokens_cache_written: u64,
     pub tokens_out: u64,
     pub cost_usd: f64,
     pub seconds: f64,
@@ -135,8 +146,9 @@ pub enum Event {
     /// A stage begins to work; `rows` go in, where that is known. Where rows ran ahead of their
     /// table it is told again once all are there.
     StageStarted { stage: String, rows: Option<u64> },
-    /// A row of a row stage has its result; `known` if it was there before.
-    RowDone { stage: String, known: bool },
+    /// A row of a row stage has its result; `known` if it was there before. With what the stage has
+    /// asked and spent so far.
+    RowDone { stage: String, known: bool, calls: u64, cost_usd: f64 },
     /// A row of a row stage has none.
     RowFailed { stage: String, key: String, reason: String },
     /// A server asked to wait.

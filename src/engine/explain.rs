@@ -1,7 +1,7 @@
 //! Why a stage would run, component by component; and where a row comes from. Both read what decides:
 //! the components of the fingerprint, the memo, the recorded calls.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use serde::Serialize;
 use serde_json::Value;
@@ -11,7 +11,7 @@ use super::delta::{Delta, delta};
 use super::fingerprint::{Standing, explain};
 use super::look::{Look, LookError};
 use super::rows::{asked, memo_key};
-use crate::clients::Request;
+use crate::clients::{Completion, Request, Service};
 use crate::pipeline::{InputRef, Stage};
 use crate::stages::{RowWork, Work};
 use crate::store::{Artifact, StageRecord};
@@ -180,14 +180,33 @@ pub struct WhyCall {
     pub id: String,
     pub method: String,
     pub url: String,
+    pub accept: String,
+    pub api_version: Option<String>,
     /// The request's body, as it is sent.
     pub request: Option<Value>,
+    /// Fields of the body that are not in the key: they cannot change the answer.
+    pub not_in_key: Vec<&'static str>,
+    /// Which of several answers to the same request.
+    pub sample: u32,
     pub recorded: bool,
     pub status: Option<u16>,
     pub source: Option<String>,
     /// The run in which it was last given; 0 for what a cassette holds.
     pub given_in_run: Option<i64>,
     pub answer: Option<String>,
+    /// What a model's answer tells of itself, and what was noted of how it was come by.
+    pub completion: Option<WhyCompletion>,
+    pub headers: Option<BTreeMap<String, String>>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct WhyCompletion {
+    pub model: Option<String>,
+    pub system_fingerprint: Option<String>,
+    pub finish_reason: Option<String>,
+    pub tokens_in: u64,
+    pub tokens_in_cached: u64,
+    pub tokens_out: u64,
 }
 
 /// A row further up.
@@ -283,11 +302,28 @@ fn ask(
 
 fn call(look: &Look<'_>, request: &Request) -> Result<WhyCall, LookError> {
     let answer = look.transport.recorded(request)?;
+    let completion = answer.as_ref().filter(|_| request.service == Service::Model).map(|answer| {
+        let said = Completion::of(&serde_json::from_slice(&answer.body).unwrap_or_default());
+        WhyCompletion {
+            model: said.model,
+            system_fingerprint: said.system_fingerprint,
+            finish_reason: said.finish_reason,
+            tokens_in: said.usage.input,
+            tokens_in_cached: said.usage.cached_input,
+            tokens_out: said.usage.output,
+        }
+    });
     Ok(WhyCall {
         id: request.key().0.hex(),
         method: request.method.as_str().to_owned(),
         url: request.url.clone(),
+        accept: request.accept.clone(),
+        api_version: request.api_version.clone(),
         request: serde_json::from_slice(&request.body).ok(),
+        not_in_key: request.not_in_key(),
+        sample: request.sample,
+        completion,
+        headers: answer.as_ref().map(|answer| answer.headers.clone()),
         recorded: answer.is_some(),
         status: answer.as_ref().map(|answer| answer.status),
         source: answer.as_ref().map(|answer| answer.source.0.clone()),

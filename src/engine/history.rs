@@ -22,6 +22,10 @@ pub struct RunRecord {
     pub calls: u64,
     pub calls_cached: u64,
     pub tokens_in: u64,
+    #[serde(default)]
+    pub tokens_in_cached: u64,
+    #[serde(default)]
+    pub tokens_cache_written: u64,
     pub tokens_out: u64,
     pub cost_usd: f64,
     pub seconds: f64,
@@ -40,6 +44,10 @@ pub struct StageRun {
     pub calls: u64,
     pub calls_cached: u64,
     pub tokens_in: u64,
+    #[serde(default)]
+    pub tokens_in_cached: u64,
+    #[serde(default)]
+    pub tokens_cache_written: u64,
     pub tokens_out: u64,
     pub cost_usd: f64,
     pub seconds: f64,
@@ -68,6 +76,8 @@ impl StageRun {
             calls: 0,
             calls_cached: 0,
             tokens_in: 0,
+            tokens_in_cached: 0,
+            tokens_cache_written: 0,
             tokens_out: 0,
             cost_usd: 0.0,
             seconds: 0.0,
@@ -91,6 +101,8 @@ impl RunRecord {
             calls: stage.calls,
             calls_cached: stage.calls_cached,
             tokens_in: stage.tokens_in,
+            tokens_in_cached: stage.tokens_in_cached,
+            tokens_cache_written: stage.tokens_cache_written,
             tokens_out: stage.tokens_out,
             cost_usd: stage.cost_usd,
             seconds: stage.seconds,
@@ -108,6 +120,8 @@ impl RunRecord {
             calls: summary.calls,
             calls_cached: summary.calls_cached,
             tokens_in: summary.tokens_in,
+            tokens_in_cached: summary.tokens_in_cached,
+            tokens_cache_written: summary.tokens_cache_written,
             tokens_out: summary.tokens_out,
             cost_usd: summary.cost_usd,
             seconds: summary.seconds,

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
@@ -235,6 +235,8 @@ impl Run {
             summary.calls += stage.calls;
             summary.calls_cached += stage.calls_cached;
             summary.tokens_in += stage.tokens_in;
+            summary.tokens_in_cached += stage.tokens_in_cached;
+            summary.tokens_cache_written += stage.tokens_cache_written;
             summary.tokens_out += stage.tokens_out;
             summary.cost_usd += stage.cost_usd;
         }
@@ -386,11 +388,14 @@ impl Run {
                 Left::NoTable
             }
         };
-        summary.calls = tally.calls.load(Ordering::Relaxed);
-        summary.calls_cached = tally.calls_cached.load(Ordering::Relaxed);
-        summary.tokens_in = tally.tokens_in.load(Ordering::Relaxed);
-        summary.tokens_out = tally.tokens_out.load(Ordering::Relaxed);
-        summary.cost_usd = tally.cost_micros.load(Ordering::Relaxed) as f64 / 1e6;
+        let so_far = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        summary.calls = so_far(&tally.calls);
+        summary.calls_cached = so_far(&tally.calls_cached);
+        summary.tokens_in = so_far(&tally.tokens_in);
+        summary.tokens_in_cached = so_far(&tally.tokens_in_cached);
+        summary.tokens_cache_written = so_far(&tally.tokens_cache_written);
+        summary.tokens_out = so_far(&tally.tokens_out);
+        summary.cost_usd = tally.cost_usd();
         summary.seconds = seconds(start);
         (summary, left)
     }
@@ -405,7 +410,7 @@ impl Run {
         tally: &Arc<Tally>,
     ) -> (Result<(Vec<NamedTable>, bool), String>, Option<Result<Made, StageError>>) {
         let stage = &self.pipeline.stages[at];
-        let desk = Desk::new(self, stage, readers);
+        let desk = Desk::new(self, stage, readers, tally.clone());
         let waited = self.inputs(stage, receivers);
         let mode = mode(&self.pipeline, at, &self.options.choices);
         let last = self.before.stages.get(&stage.name);
@@ -796,12 +801,18 @@ struct Desk<'a> {
     run: &'a Run,
     stage: &'a str,
     world: World,
+    tally: Arc<Tally>,
     started: AtomicBool,
     scratch: OnceLock<Option<Scratch>>,
 }
 
 impl<'a> Desk<'a> {
-    fn new(run: &'a Run, stage: &'a Stage, readers: Vec<mpsc::Sender<Row>>) -> Desk<'a> {
+    fn new(
+        run: &'a Run,
+        stage: &'a Stage,
+        readers: Vec<mpsc::Sender<Row>>,
+        tally: Arc<Tally>,
+    ) -> Desk<'a> {
         let (observer, name) = (run.observer.clone(), stage.name.clone());
         let world = World {
             transport: run.transport.clone(),
@@ -821,7 +832,7 @@ impl<'a> Desk<'a> {
             }),
         };
         let (started, scratch) = (AtomicBool::new(false), OnceLock::new());
-        Desk { run, stage: &stage.name, world, started, scratch }
+        Desk { run, stage: &stage.name, world, tally, started, scratch }
     }
 
     /// Makes the stage's own folder, once there is something to do.
@@ -849,7 +860,9 @@ impl RowWatch for Desk<'_> {
     }
 
     fn done(&self, known: bool) {
-        (self.run.observer)(Event::RowDone { stage: self.stage.to_owned(), known });
+        let calls = self.tally.calls.load(Ordering::Relaxed);
+        let (stage, cost_usd) = (self.stage.to_owned(), self.tally.cost_usd());
+        (self.run.observer)(Event::RowDone { stage, known, calls, cost_usd });
     }
 
     fn failed(&self, key: String, reason: &RowError) {

@@ -13,6 +13,7 @@ use serde_json::Value;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::capabilities::{Unsupported, unsupported};
 use super::problem::{Problem, Problems, SourceText, clean, did_you_mean};
 use super::project::Project;
 use super::strict::{Reading, parse_on, parse_strict, to_json};
@@ -294,10 +295,34 @@ impl Reader<'_> {
             let what = format!("model `{}`", text_of(&key));
             let reading: Reading<ModelSection> =
                 parse_on(&table, &what, &[], self.source, problems);
-            models.insert(text_of(&key).to_owned(), reading.value.unwrap_or_default());
+            let model = reading.value.unwrap_or_default();
+            self.capabilities(&what, &model, &table, problems);
+            models.insert(text_of(&key).to_owned(), model);
         }
         let tables = self.inline_tables(document, problems);
         (pipeline, params.unwrap_or_default(), github, models, tables)
+    }
+
+    /// Tells settings that a model cannot be asked with: sent, they would be refused at the first call.
+    fn capabilities(
+        &self,
+        what: &str,
+        model: &ModelSection,
+        table: &Spanned<DeTable<'_>>,
+        problems: &mut Problems,
+    ) {
+        let place = |setting: &str| {
+            let found = table.get_ref().iter().find(|(key, _)| text_of(key) == setting);
+            found.map_or_else(|| table.span(), |(key, value)| key.span().start..value.span().end)
+        };
+        for Unsupported { setting, why, help } in unsupported(model) {
+            let problem = Problem::new(format!("{what}: {why}"));
+            problems.add(problem.at(self.source, place(setting)).help(help));
+        }
+        if let Some(most) = model.logprobs.filter(|most| *most > 20) {
+            let problem = Problem::new(format!("{what}: `logprobs` is {most}, 20 at the most"));
+            problems.add(problem.at(self.source, place("logprobs")));
+        }
     }
 
     /// A study's name is shown wherever one is; it must not do anything there.

@@ -2,6 +2,7 @@
 //!
 //! Reading is strict and goes on after a mistake, so that one look shows them all.
 
+mod capabilities;
 mod load;
 mod problem;
 mod project;

@@ -214,8 +214,10 @@ pub enum ModelApi {
 }
 
 fn openai() -> Text {
-    Text::Plain("https://api.openai.com/v1".into())
+    Text::Plain(OPENAI.into())
 }
+
+pub(super) const OPENAI: &str = "https://api.openai.com/v1";
 
 fn model_timeout() -> std::num::NonZeroU64 {
     const { std::num::NonZeroU64::new(600).unwrap() }
