@@ -70,7 +70,7 @@ impl Server {
         let host = parts.uri.authority().map(|host| host.as_str()).or(header("host"));
         let ask = Ask {
             method: parts.method.as_str().to_owned(),
-            path: parts.uri.path().to_owned(),
+            path: as_on_github(parts.uri.path()),
             query: ask::pairs(parts.uri.query().unwrap_or_default()),
             base: format!("http://{}", ask::encode(host.unwrap_or("127.0.0.1"))),
             accept: header("accept").unwrap_or_default().to_owned(),
@@ -270,5 +270,14 @@ impl Body for Payload {
             End::Clean => SizeHint::with_exact(self.bytes.len() as u64),
             _ => SizeHint::default(),
         }
+    }
+}
+
+/// An Enterprise server has GitHub's REST below `/api/v3` and its GraphQL at `/api/graphql`.
+fn as_on_github(path: &str) -> String {
+    match (path, path.strip_prefix("/api/v3/")) {
+        (_, Some(rest)) => format!("/github/{rest}"),
+        ("/api/graphql", None) => "/github/graphql".to_owned(),
+        _ => path.to_owned(),
     }
 }

@@ -31,6 +31,12 @@ pub fn is_of_asking(header: &str) -> bool {
         || header.starts_with("x-ratelimit-")
 }
 
+/// Whether an address of GitHub's is of a search, and not of a repository that is called so.
+pub fn is_search(url: &str) -> bool {
+    let path = url.split(['?', '#']).next().unwrap_or_default();
+    path.contains("/search/") && !path.contains("/repos/")
+}
+
 /// Fields of a model request's body that cannot change the answer. Everything else counts.
 const DENIED: [&str; 9] = [
     "stream",

@@ -105,17 +105,18 @@ impl Github {
     ) -> Result<(), CallError> {
         let transport = &asking.transport;
         let mut expected = transport.expect(first);
-        let mut walk = Walk::new(Request { gives_way: true, ..first.clone() });
+        let mut walk = Walk::new(first.clone());
         while let Some(request) = walk.next() {
             // A page that was too much before was recorded in parts.
             if transport.recorded(request)?.is_none()
-                && let Some(smaller) = walk.smaller()
-                && transport.is_recorded(smaller.key())?
+                && let Some(part) = recorded_part(&walk, transport)
             {
-                walk.replace(smaller);
+                walk.replace(part);
                 continue;
             }
-            let answer = match transport.call(request, asking).await {
+            let gives_way = walk.smaller().is_some();
+            let request = Request { gives_way, ..request.clone() };
+            let answer = match transport.call(&request, asking).await {
                 Err(CallError::Transient { slow: true, attempts, last }) => match walk.smaller() {
                     Some(smaller) => {
                         walk.replace(smaller);
@@ -142,12 +143,12 @@ impl Github {
         while let Some(request) = walk.next() {
             let answer = match transport.recorded(request) {
                 Ok(Some(answer)) => answer,
-                _ => match walk.smaller() {
-                    Some(smaller) if transport.is_recorded(smaller.key()).unwrap_or(false) => {
-                        walk.replace(smaller);
+                _ => match recorded_part(&walk, transport) {
+                    Some(part) => {
+                        walk.replace(part);
                         continue;
                     }
-                    _ => {
+                    None => {
                         pages.push(request.clone());
                         return (pages, false);
                     }
@@ -202,13 +203,19 @@ impl Github {
         Some(self.post(&json!({ "query": text, "variables": variables })))
     }
 
-    /// How many elements a list has, as [`Github::total`] asks.
-    pub async fn count(&self, asking: &Asking, total: &Request) -> Result<Option<u64>, CallError> {
-        let answer = asking.transport.call(total, asking).await?.json()?;
-        let Some(counts) = answer.pointer("/data/repository").and_then(Value::as_object) else {
-            return Ok(None);
-        };
-        Ok(counts.values().map(|count| count["totalCount"].as_u64()).sum())
+    /// How many elements a list has, as [`Github::total`] asks, and when it had them, in ms since 1970;
+    /// 0 where that is not known.
+    pub async fn count(
+        &self,
+        asking: &Asking,
+        total: &Request,
+    ) -> Result<Option<(u64, i64)>, CallError> {
+        let answer = asking.transport.call(total, asking).await?;
+        let value = answer.json()?;
+        let counts = value.pointer("/data/repository").and_then(Value::as_object);
+        let count = |of: &Value| of["totalCount"].as_u64();
+        let total: Option<u64> = counts.and_then(|counts| counts.values().map(count).sum());
+        Ok(total.map(|total| (total, answer.given.at)))
     }
 
     /// Where the issue or pull request is whose part `url` asks for and is not found: GitHub sends on
@@ -369,13 +376,20 @@ impl Github {
     }
 }
 
-/// A row's own errors: only "not found" is an answer. What concerns the whole request was judged
-/// before.
+/// The largest recorded part of the page that is next.
+fn recorded_part(walk: &Walk, transport: &Transport) -> Option<Request> {
+    walk.parts().find(|part| transport.is_recorded(part.key()).unwrap_or(false))
+}
+
+/// A row's own errors: only "not found" is an answer, and that a part of it may not be seen. What
+/// concerns the whole request was judged before.
 fn judge<'a>(errors: impl Iterator<Item = &'a Value>) -> Result<(), CallError> {
     for error in errors {
         let message = error["message"].as_str().unwrap_or("an error").to_owned();
+        let is_part = error["path"].as_array().is_some_and(|path| path.len() > 1);
         match error["type"].as_str() {
             Some("NOT_FOUND") => {}
+            Some("FORBIDDEN") if is_part => {}
             Some("FORBIDDEN") => return Err(CallError::Refused { status: 403, message }),
             _ => return Err(CallError::Transient { attempts: 1, last: message, slow: false }),
         }
@@ -397,13 +411,21 @@ fn split(
         Some(first) => first.starts_with(&prefix),
         None => true,
     };
-    let errors = value.get("errors").and_then(Value::as_array);
-    let errors: Vec<&Value> = errors.into_iter().flatten().filter(|error| ours(error)).collect();
+    let all = value.get("errors").and_then(Value::as_array);
+    let errors: Vec<&Value> = all.into_iter().flatten().filter(|error| ours(error)).collect();
     judge(errors.iter().copied())?;
     let mut data = Row::new();
     for field in &query.fields {
         let found = value.pointer(&format!("/data/{prefix}{field}"));
         data.insert(field.clone(), found.cloned().unwrap_or(Value::Null));
+    }
+    // Where GitHub could not answer all of a batch, what it left out without a word is no answer.
+    let told = |error: &Value| matches!(error["type"].as_str(), Some("NOT_FOUND" | "FORBIDDEN"));
+    let troubled = all.into_iter().flatten().find(|error| !told(error));
+    if let Some(error) = troubled.filter(|_| errors.is_empty() && data.values().any(Value::is_null))
+    {
+        let last = error["message"].as_str().unwrap_or("an error").to_owned();
+        return Err(CallError::Transient { attempts: 1, last, slow: false });
     }
     let mut own = json!({ "data": data });
     // Who may not see it decides that it is not found.

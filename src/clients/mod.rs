@@ -19,7 +19,7 @@ mod walk;
 
 pub use asking::{Again, Asking, Seen};
 pub use budget::Limits;
-pub use call::{ATTEMPTS, Answer, CallError, Method, Request, Service, Stop, TOOK_MS};
+pub use call::{ATTEMPTS, Answer, CallError, Method, Request, Service, Stop, TOOK_MS, is_search};
 pub use cassette::{Cassette, write_cassette};
 pub use completion::{Api, Completion};
 pub use github::{Github, Go, Place};

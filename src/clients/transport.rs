@@ -15,7 +15,9 @@ use tokio::sync::watch;
 use super::asking::{Again, Asking};
 use super::bucket::{self, Level};
 use super::budget::{Budget, Limits};
-use super::call::{ATTEMPTS, Answer, CallError, MOVED, Method, Request, Service, Stop, TOOK_MS};
+use super::call::{
+    ATTEMPTS, Answer, CallError, MOVED, Method, Request, Service, Stop, TOOK_MS, is_search,
+};
 use super::cassette::Cassette;
 use super::completion::is_response;
 use super::limiter::{Expected, Held, Left, Limiter, Permit};
@@ -465,7 +467,11 @@ impl Transport {
     fn remember_move(&self, from: &str, to: &str) {
         let Some(end) = repository(from) else { return };
         let (old, rest) = from.split_at(end);
-        if let Some(new) = to.strip_suffix(rest) {
+        // An issue may have moved alone, and have the same number where it is now.
+        let is_issue = rest.strip_prefix("/issues/").is_some_and(|number| {
+            !number.is_empty() && number.bytes().all(|digit| digit.is_ascii_digit())
+        });
+        if let Some(new) = to.strip_suffix(rest).filter(|_| !is_issue) {
             let mut moved = self.moved.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
             moved.insert(old.to_owned(), new.to_owned());
         }
@@ -637,7 +643,8 @@ fn resource(request: &Request) -> &'static str {
     match (request.service, request.method) {
         (Service::Model, _) => "",
         (Service::Github, Method::Post) => "graphql",
-        (Service::Github, _) if path.contains("/search/") => "search",
+        (Service::Github, _) if is_search(path) && path.ends_with("/code") => "code_search",
+        (Service::Github, _) if is_search(path) => "search",
         (Service::Github, _) => "core",
     }
 }
@@ -756,8 +763,12 @@ fn judge(request: &Request, status: u16, headers: &HeaderMap, body: &Bytes) -> R
     };
     let refused = || Failure::Final(CallError::Refused { status, message: said() });
     match (request.service, status) {
+        // It is still being worked out.
+        (Service::Github, 202) => Err(passing("GitHub is still working the answer out")),
         (_, 200..=299) => whole(request, headers, body),
         (Service::Github, 404 | 406 | 410 | 451) => Ok(()),
+        (Service::Github, 403) if is_blocked(body) => Ok(()),
+        (Service::Github, 422) if is_too_long(request, body) => Ok(()),
         // There are more pages than can be asked for by number: an answer about the list.
         (Service::Github, 422) if is_wall(&message(body)) => Ok(()),
         (Service::Github, 422) => Err(refused()),
@@ -790,7 +801,12 @@ fn passing(what: impl Into<String>) -> Failure {
 /// A success must be whole: JSON where JSON was asked for, and ended where a model was.
 fn whole(request: &Request, headers: &HeaderMap, body: &Bytes) -> Result<(), Failure> {
     if !request.accept.contains("json") {
-        return Ok(());
+        // What stands between may answer with a page of its own.
+        let is_other = text(headers, "content-type").is_some_and(|it| !it.contains("diff"));
+        return match is_other && request.accept.contains("diff") {
+            true => Err(passing("the answer is no diff")),
+            false => Ok(()),
+        };
     }
     let value: Value = serde_json::from_slice(body)
         .map_err(|error| passing(format!("the answer is no JSON ({error})")))?;
@@ -837,6 +853,11 @@ fn graphql(headers: &HeaderMap, value: &Value) -> Result<(), Failure> {
     };
     let text = |name: &str| error.get(name).and_then(Value::as_str).unwrap_or_default();
     let why = text("message").to_owned();
+    let slow = |why: String| Failure::Passing { what: why, slow: true };
+    // Whatever data stands beside it may lack what the error does not name.
+    if text("type").starts_with("RESOURCE_LIMIT") || text("type") == "MAX_NODE_LIMIT_EXCEEDED" {
+        return Err(slow(why));
+    }
     let is_limit = text("type").starts_with("RATE_LIMIT")
         || text("code") == "graphql_rate_limit"
         || why.to_lowercase().contains("rate limit");
@@ -856,7 +877,23 @@ fn graphql(headers: &HeaderMap, value: &Value) -> Result<(), Failure> {
         let shown = "the GraphQL query".to_owned();
         return Err(Failure::Final(CallError::Denied { shown, status: 200, message: why }));
     }
-    Err(passing(why))
+    let said = why.to_lowercase();
+    match said.contains("timeout") || said.contains("timed out") || said.contains("went wrong") {
+        true => Err(slow(why)),
+        false => Err(passing(why)),
+    }
+}
+
+/// Whether GitHub has blocked the repository for everybody.
+fn is_blocked(body: &Bytes) -> bool {
+    let value: Option<Value> = serde_json::from_slice(body).ok();
+    value.is_some_and(|value| value.get("block").is_some_and(Value::is_object))
+}
+
+/// Whether GitHub says that it has no such diff, as it takes too long to make.
+fn is_too_long(request: &Request, body: &Bytes) -> bool {
+    let said = String::from_utf8_lossy(body).to_lowercase();
+    request.accept.contains("diff") && (said.contains("not_available") || said.contains("too long"))
 }
 
 /// Whether GitHub says that a list goes on where page numbers do not lead.

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use reqwest::Url;
 use serde_json::Value;
 
-use super::call::{Answer, CallError, Request};
+use super::call::{Answer, CallError, Request, is_search};
 use super::transport::{is_wall, message, same_server};
 
 /// GitHub shows no more of a search's results.
@@ -39,6 +39,8 @@ pub(super) struct Walk {
     next: Option<Request>,
     /// The addresses that were asked.
     asked: HashSet<String>,
+    /// How many elements a page has, where a whole one was too much.
+    size: Option<u64>,
     /// Whether it goes on by `since` windows, where it can.
     by_time: bool,
     /// The time that the window begins with, and which elements of that time were seen.
@@ -54,7 +56,12 @@ struct Search {
     waiting: Vec<(Timestamp, Timestamp)>,
     /// How many results the window has, as its first page tells.
     total: Option<u64>,
+    /// How many of the window have come, each counted once.
     found: u64,
+    /// How many results the whole search has, as its first page told.
+    whole: Option<u64>,
+    /// All that have come.
+    seen: HashSet<String>,
 }
 
 impl Walk {
@@ -66,11 +73,12 @@ impl Walk {
         let by_time = url.as_ref().is_some_and(|url| {
             takes_since(url) && is(url, "sort", "updated") && is(url, "direction", "asc")
         });
-        let is_search = url.as_ref().is_some_and(|url| url.path().contains("/search/"));
+        let is_search = is_search(&first.url);
         Walk {
             next: Some(first.clone()),
             asked: HashSet::from([first.url.clone()]),
             first,
+            size: None,
             by_time,
             since: None,
             search: is_search.then(Search::default),
@@ -86,12 +94,17 @@ impl Walk {
     /// The next request with half the elements a page, for a server that takes too long over a whole
     /// one. The pages after it stay so small.
     pub fn smaller(&self) -> Option<Request> {
-        let mut request = self.next.clone()?;
+        self.half(self.next.as_ref()?)
+    }
+
+    /// The next request in smaller and smaller parts.
+    pub fn parts(&self) -> impl Iterator<Item = Request> + '_ {
+        std::iter::successors(self.smaller(), |request| self.half(request))
+    }
+
+    fn half(&self, request: &Request) -> Option<Request> {
+        let mut request = request.clone();
         let mut url = Url::parse(&request.url).ok()?;
-        let number = |url: &Url, name: &str| {
-            let found = url.query_pairs().find(|(key, _)| key == name);
-            found.and_then(|(_, value)| value.parse::<u64>().ok())
-        };
         let size = number(&url, "per_page").unwrap_or(30);
         let half = size / 2;
         if half == 0 || self.search.is_some() {
@@ -105,12 +118,12 @@ impl Walk {
             set(&mut url, "page", Some(&(passed / half + 1).to_string()));
         }
         request.url = url.into();
-        request.gives_way = half > 1;
         Some(request)
     }
 
     /// Asks the next request in another way.
     pub fn replace(&mut self, request: Request) {
+        self.size = Url::parse(&request.url).ok().and_then(|url| number(&url, "per_page"));
         self.asked.insert(request.url.clone());
         self.next = Some(request);
     }
@@ -129,11 +142,13 @@ impl Walk {
         let (mut elements, total) = elements_of(answer)?;
         if let Some(search) = &mut self.search {
             search.total = search.total.or(total);
+            search.whole = search.whole.or(total);
             if search.total.is_some_and(|total| total > MOST_FOUND) && search.found == 0 {
                 self.split(&request)?;
                 return Ok(Page::default());
             }
-            search.found += elements.len() as u64;
+            let new = elements.iter().filter(|it| search.seen.insert(identity(it))).count();
+            search.found += new as u64;
         }
         let last = elements.last().and_then(|element| element["updated_at"].as_str());
         let last = last.map(str::to_owned);
@@ -191,6 +206,7 @@ impl Walk {
         set(&mut url, "sort", Some("updated"));
         set(&mut url, "direction", Some("asc"));
         set(&mut url, "page", None);
+        self.keep_size(&mut url);
         self.since = Some((time, seen));
         self.follow(url.into())
     }
@@ -206,7 +222,15 @@ impl Walk {
         set(&mut url, "sort", Some("updated"));
         set(&mut url, "direction", Some("asc"));
         set(&mut url, "page", None);
+        self.keep_size(&mut url);
         self.follow(url.into())
+    }
+
+    /// Pages that begin anew are no larger than those that were answered in time.
+    fn keep_size(&self, url: &mut Url) {
+        if let Some(size) = self.size {
+            set(url, "per_page", Some(&size.to_string()));
+        }
     }
 
     /// A window of a search shows more results than GitHub gives: its two halves are asked.
@@ -215,7 +239,8 @@ impl Walk {
         let time = |text: &str| text.parse::<Timestamp>().expect("it is a time");
         let (from, to) = search.window.unwrap_or_else(|| (time(FIRST), time(LAST)));
         let seconds = to.as_second() - from.as_second();
-        let own = search.window.is_none() && query(&self.first.url).contains("created:");
+        let of = window_of(&self.first.url);
+        let own = of.is_none_or(|of| query(&self.first.url).contains(&format!("{of}:")));
         if seconds < 2 || own {
             let total = search.total.unwrap_or_default();
             return Err(CallError::TooMany { total, at: request.shown() });
@@ -228,11 +253,17 @@ impl Walk {
 
     /// All that `Link` led to was seen; a search must have shown what it told.
     fn end_of_window(&mut self) -> Result<(), CallError> {
-        if let Some(search) = &self.search
-            && let Some(total) = search.total
-            && search.found < total
-        {
-            return Err(CallError::Missing { found: search.found, total, at: self.first.shown() });
+        if let Some(search) = &self.search {
+            let missing = |found: u64, total: Option<u64>| {
+                let total = total.filter(|total| found < *total)?;
+                Some(CallError::Missing { found, total, at: self.first.shown() })
+            };
+            let all = search.waiting.is_empty().then(|| search.seen.len() as u64);
+            let short = missing(search.found, search.total)
+                .or_else(|| all.and_then(|all| missing(all, search.whole)));
+            if let Some(error) = short {
+                return Err(error);
+            }
         }
         self.next_window()
     }
@@ -242,11 +273,22 @@ impl Walk {
         let Some(window) = search.waiting.pop() else { return Ok(()) };
         *search = Search { window: Some(window), ..std::mem::take(search) };
         (search.total, search.found) = (None, 0);
-        let asked = format!("{} created:{}..{}", query(&self.first.url), window.0, window.1);
+        let of = window_of(&self.first.url).unwrap_or("created");
+        let asked = format!("{} {of}:{}..{}", query(&self.first.url), window.0, window.1);
         let mut url = parsed(&self.first.url)?;
         set(&mut url, "q", Some(asked.trim()));
         set(&mut url, "page", None);
         self.follow(url.into())
+    }
+}
+
+/// By which time a search can be split: not every sort of search has one.
+fn window_of(url: &str) -> Option<&'static str> {
+    let path = url.split(['?', '#']).next().unwrap_or_default();
+    match path.rsplit('/').next()? {
+        "issues" | "repositories" | "users" => Some("created"),
+        "commits" => Some("committer-date"),
+        _ => None,
     }
 }
 
@@ -263,6 +305,10 @@ fn query(url: &str) -> String {
 /// Lists that GitHub gives from a time on.
 fn takes_since(url: &Url) -> bool {
     url.path().ends_with("/issues") || url.path().ends_with("/issues/comments")
+}
+
+fn number(url: &Url, name: &str) -> Option<u64> {
+    url.query_pairs().find(|(key, _)| key == name)?.1.parse().ok()
 }
 
 fn has(url: &Url, name: &str) -> bool {
@@ -325,5 +371,86 @@ fn pages_ahead(link: &str) -> u64 {
         (Some(next), Some(last)) => (last + 1).saturating_sub(next),
         (Some(_), None) => 1,
         _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use bytes::Bytes;
+    use serde_json::json;
+
+    use super::*;
+    use crate::clients::{Method, Pace, Service};
+    use crate::store::{CallKey, Given, Source};
+    use crate::table::Digest;
+
+    fn search(what: &str) -> Walk {
+        let one = std::num::NonZeroUsize::MIN;
+        Walk::new(Request {
+            service: Service::Github,
+            method: Method::Get,
+            url: format!("https://api.github.com/search/{what}?q=crash&per_page=100"),
+            accept: String::new(),
+            api_version: None,
+            body: Bytes::new(),
+            sample: 0,
+            auth: None,
+            pool: String::new(),
+            gives_way: false,
+            timeout: std::time::Duration::from_secs(1),
+            attempts: 1,
+            pace: Pace {
+                concurrency: one,
+                requests_per_minute: None,
+                tokens_per_minute: None,
+                tokens: 0,
+                burst: 0.1,
+                adaptive: false,
+            },
+            price: None,
+        })
+    }
+
+    fn page(total: u64, ids: &[u64]) -> Answer {
+        let items: Vec<Value> = ids.iter().map(|id| json!({ "id": id })).collect();
+        let body = json!({ "total_count": total, "incomplete_results": false, "items": items });
+        Answer {
+            key: CallKey(Digest::of(b"")),
+            status: 200,
+            headers: BTreeMap::new(),
+            body: body.to_string().into(),
+            source: Source("github".into()),
+            given: Given::default(),
+            cached: false,
+        }
+    }
+
+    #[test]
+    fn a_result_that_comes_twice_stands_for_no_other() {
+        let found = search("issues").take(&page(3, &[1, 2, 2])).err().map(|it| it.to_string());
+        assert!(found.is_some_and(|it| it.starts_with("2 of 3 came")));
+        assert!(search("issues").take(&page(2, &[1, 2, 2])).is_ok());
+    }
+
+    #[test]
+    fn a_search_is_split_by_the_time_that_it_has_and_all_parts_make_the_whole() {
+        let mut commits = search("commits");
+        assert!(commits.take(&page(1500, &[1])).unwrap().elements.is_empty());
+        let url = &commits.next().expect("the first half").url;
+        assert!(url.contains("committer-date%3A2007-10-01"), "{url}");
+        commits.take(&page(1, &[1])).unwrap();
+        // Windows that show nothing where the whole had something: it is not taken for all there is.
+        let short = commits.take(&page(0, &[])).err().map(|it| it.to_string());
+        assert!(short.is_some_and(|it| it.starts_with("1 of 1500 came")));
+        let code = search("code").take(&page(1500, &[1])).err().map(|it| it.to_string());
+        assert!(code.is_some_and(|it| it.contains("shows 1,000 of 1500")));
+    }
+
+    #[test]
+    fn a_repository_may_be_called_search() {
+        assert!(is_search("https://api.github.com/search/issues?q=x"));
+        assert!(!is_search("https://api.github.com/repos/o/search/issues"));
     }
 }

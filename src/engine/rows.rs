@@ -432,6 +432,7 @@ impl<'a> Driver<'a> {
         let mut turn = 0;
         // Rows of the input that were looked at.
         let mut taken = 0;
+        let mut to_run = 0_u64;
         loop {
             let stop = self.noted().fatal.is_some() || self.world.transport.is_stopped();
             while !all
@@ -481,7 +482,11 @@ impl<'a> Driver<'a> {
                             table.add(chunk, Slot::Running);
                         }
                         Prepared::ToRun(job) => {
-                            self.expect(&job.ask, input.rows.saturating_sub(taken).min(left));
+                            // As many of those to come run as have so far.
+                            to_run += 1;
+                            let to_come = input.rows.saturating_sub(taken).min(left);
+                            let share = (to_run as f64 / taken.max(1) as f64).min(1.0);
+                            self.expect(&job.ask, (to_come as f64 * share).ceil() as u64);
                             batch.push((place, job));
                             table.add(chunk, Slot::Running);
                             if batch.len() == size {

@@ -111,7 +111,7 @@ impl GithubSection {
 
     /// Whether this is github.com itself, and not another server that speaks as it does.
     pub fn is_public(&self) -> bool {
-        self.base_url == Text::Plain(PUBLIC.into())
+        self.base_url.resolve().is_ok_and(|url| url.trim_end_matches('/') == PUBLIC)
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use indexmap::IndexMap;
+use jiff::Timestamp;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -96,7 +97,7 @@ impl Kind for Github {
     }
 
     fn version(&self) -> u32 {
-        1
+        2
     }
 
     fn settings(&self, generator: &mut SchemaGenerator) -> Schema {
@@ -273,7 +274,9 @@ fn question(cx: &mut Compile<'_>, settings: &Settings) -> Option<Question> {
 
 /// Under which quota GitHub counts what is asked there.
 fn resource(address: &Template) -> &'static str {
-    match address.sources[0].text.contains("/search/") {
+    let text = &address.sources[0].text;
+    match clients::is_search(text) {
+        true if text.contains("/search/code") => "code_search",
         true => "search",
         false => "core",
     }
@@ -440,12 +443,15 @@ impl Stage {
             _ => {
                 let mut answer = asking.transport.call(&ask.requests[0], asking).await?;
                 let mut place = answer.moved_to().map(str::to_owned);
-                if answer.status == 404
-                    && let Some(Place::At(there)) =
-                        self.client.place(asking, &ask.requests[0].url).await?
-                {
-                    answer = asking.transport.call(&self.client.at(&there), asking).await?;
-                    place = Some(there);
+                if answer.status == 404 {
+                    match self.client.place(asking, &ask.requests[0].url).await? {
+                        Some(Place::At(there)) => {
+                            answer = asking.transport.call(&self.client.at(&there), asking).await?;
+                            place = Some(there);
+                        }
+                        Some(Place::Gone(status)) => return Ok(vec![outcome(status)]),
+                        None => {}
+                    }
                 }
                 if !answer.is_success() {
                     return Ok(vec![outcome(answer.status)]);
@@ -500,7 +506,7 @@ impl Stage {
                 (world.note)(format!("{} is now {to}", first.shown()));
             }
             for element in &page.elements {
-                if total.is_some() {
+                if total.is_some_and(|(_, at)| was_there(element, at)) {
                     elements.insert(half(clients::identity(element).as_bytes()));
                 }
                 let picked = self.pick(element);
@@ -533,7 +539,7 @@ impl Stage {
                 Err(RowError::Answer(NoGood::Missing, why))
             }
             (None, Ok(()), None) => match total {
-                Some(total) if (elements.len() as u64) < total => {
+                Some((total, _)) if (elements.len() as u64) < total => {
                     let (found, at) = (elements.len() as u64, first.shown());
                     Err(CallError::Missing { found, total, at }.into())
                 }
@@ -558,17 +564,23 @@ impl Stage {
         let mut moved_to = None;
         for (name, address) in lists {
             let mut elements = Vec::new();
+            let mut seen = HashSet::new();
             if let Some(path) = optional(address, row)? {
                 let mut first = self.client.get(&path);
                 let mut place = None;
                 loop {
                     let mut absent = None;
+                    let mut renamed = None;
                     let walk = self.client.list(asking, &first, |page| {
                         absent = absent.or(page.outcome);
-                        elements.extend(page.elements);
+                        renamed = renamed.take().or(page.moved_to);
+                        // One may come twice, where a page was read in parts.
+                        let new = |it: &Value| seen.insert(half(clients::identity(it).as_bytes()));
+                        elements.extend(page.elements.into_iter().filter(new));
                         Ok(Go::On)
                     });
                     walk.await?;
+                    moved_to = moved_to.or(renamed);
                     // What was transferred has its parts at its new place.
                     if absent == Some(404) {
                         match self.client.place(asking, &first.url).await? {
@@ -576,6 +588,8 @@ impl Stage {
                                 first = self.client.at(&there);
                                 // A second place is not looked for.
                                 if place.replace(there).is_none() {
+                                    elements.clear();
+                                    seen.clear();
                                     continue;
                                 }
                             }
@@ -603,13 +617,18 @@ impl Stage {
     /// 1 MB), what its files' own patches hold, each file that lacks one marked.
     async fn diff(&self, request: &Request, asking: &Asking) -> Result<Vec<Row>, RowError> {
         let answer = asking.transport.call(request, asking).await?;
+        let place = answer.moved_to().map(moved).unwrap_or_default();
+        let with_place = |mut rows: Vec<Row>| {
+            rows.iter_mut().for_each(|row| row.extend(place.clone()));
+            rows
+        };
         if answer.is_success() {
             let diff = String::from_utf8_lossy(&answer.body).into_owned();
-            return self.pick(&json!({
-                "diff": diff, "complete": true, "from": "diff", "files": [],
-            }));
+            let whole = json!({ "diff": diff, "complete": true, "from": "diff", "files": [] });
+            return self.pick(&whole).map(with_place);
         }
-        if answer.status != 406 {
+        // Too large, or too long in the making.
+        if !matches!(answer.status, 406 | 422) {
             return Ok(vec![outcome(answer.status)]);
         }
         let path = request.url.strip_prefix(&self.client.base_url).unwrap_or(&request.url);
@@ -617,6 +636,13 @@ impl Stage {
         if !pull.is_success() {
             return Ok(vec![outcome(pull.status)]);
         }
+        let pull = pull.json()?;
+        let counts = |files: &[Value]| {
+            let sum = |name: &str| files.iter().filter_map(|file| file[name].as_u64()).sum::<u64>();
+            // What GitHub lists must be what it counts.
+            pull["changed_files"] == files.len()
+                && ["additions", "deletions"].iter().all(|name| pull[*name] == sum(name))
+        };
         let (mut diff, mut files) = (String::new(), Vec::new());
         // In large pages GitHub leaves patches out without saying so: then in smaller ones.
         for size in [30, 5, 1] {
@@ -638,19 +664,16 @@ impl Stage {
             if let Some(status) = missing {
                 return Ok(vec![outcome(status)]);
             }
-            if !cut {
+            // Of more files GitHub lists only so many, however small the pages.
+            if (!cut && counts(&files)) || files.len() >= MOST_FILES {
                 break;
             }
         }
-        let pull = pull.json()?;
-        let sum = |name: &str| files.iter().filter_map(|file| file[name].as_u64()).sum::<u64>();
-        // What GitHub lists must be what it counts.
-        let counted = pull["changed_files"] == files.len()
-            && ["additions", "deletions"].iter().all(|name| pull[*name] == sum(name));
-        let complete = counted && files.iter().all(|file| file["complete"] == json!(true));
-        self.pick(&json!({
+        let complete = counts(&files) && files.iter().all(|file| file["complete"] == json!(true));
+        let rebuilt = json!({
             "diff": diff, "complete": complete, "from": "files", "files": files,
-        }))
+        });
+        self.pick(&rebuilt).map(with_place)
     }
 
     async fn graphql(
@@ -670,11 +693,17 @@ impl Stage {
             .map(|answer| {
                 let value = answer?.json()?;
                 let data = value.get("data").cloned().unwrap_or_default();
+                let hidden = value["errors"].as_array().into_iter().flatten();
+                let hidden = hidden.filter(|error| error["type"] == "FORBIDDEN").count();
                 let nothing = query.fields.iter().all(|field| data[field.as_str()].is_null());
                 if nothing && value.get("errors").is_some() {
                     return Ok(vec![outcome(404)]);
                 }
-                self.pick(&data)
+                let mut rows = self.pick(&data)?;
+                if hidden > 0 {
+                    rows.iter_mut().for_each(|row| row.extend(outcome(403)));
+                }
+                Ok(rows)
             })
             .collect()
     }
@@ -755,6 +784,22 @@ impl List<'_> {
     }
 }
 
+/// The name that git gives to a file without content.
+const EMPTY_FILE: &str = "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391";
+/// GitHub lists no more of a pull request's files.
+const MOST_FILES: usize = 3000;
+
+/// How many lines a patch adds, and how many it takes away.
+fn changes(patch: &str) -> [u64; 2] {
+    ['+', '-'].map(|sign| patch.lines().filter(|line| line.starts_with(sign)).count() as u64)
+}
+
+/// Whether an element of a list was there already at a time, in ms since 1970.
+fn was_there(element: &Value, at: i64) -> bool {
+    let created = element["created_at"].as_str().and_then(|text| text.parse().ok());
+    created.is_none_or(|created: Timestamp| at == 0 || created.as_millisecond() <= at)
+}
+
 /// Adds a file's patch to a diff, with the header that git would write, and tells what there was.
 fn add_file(diff: &mut String, file: &Value) -> Value {
     let text = |name: &str| file.get(name).and_then(Value::as_str);
@@ -772,9 +817,13 @@ fn add_file(diff: &mut String, file: &Value) -> Value {
             diff.push('\n');
         }
     }
-    // A rename changes no line and has no patch; a binary file has none either, and says so by
-    // counting no change while it is no rename.
-    let complete = patch.is_some() || (number("changes") == 0 && status == "renamed");
+    // A rename changes no line and has no patch, nor has an empty file; a binary file has none either,
+    // and says so by counting no change while it is neither.
+    let unchanged = status == "renamed" || text("sha") == Some(EMPTY_FILE);
+    let complete = match patch {
+        Some(patch) => changes(patch) == [number("additions"), number("deletions")],
+        None => number("changes") == 0 && unchanged,
+    };
     json!({
         "path": path, "status": status, "additions": number("additions"),
         "deletions": number("deletions"), "complete": complete,
@@ -820,6 +869,7 @@ fn moved(to: &str) -> Row {
 
 fn meaning(status: u16) -> &'static str {
     match status {
+        403 => "blocked by GitHub, or in part not to be seen with these credentials",
         404 => "not found, or not to be seen with these credentials",
         406 => "too large",
         410 => "deleted",
