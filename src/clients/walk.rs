@@ -258,7 +258,7 @@ impl Walk {
                 let total = total.filter(|total| found < *total)?;
                 Some(CallError::Missing { found, total, at: self.first.shown() })
             };
-            let all = search.waiting.is_empty().then(|| search.seen.len() as u64);
+            let all = search.waiting.is_empty().then_some(search.seen.len() as u64);
             let short = missing(search.found, search.total)
                 .or_else(|| all.and_then(|all| missing(all, search.whole)));
             if let Some(error) = short {
