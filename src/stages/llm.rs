@@ -11,8 +11,8 @@ use toml::Spanned;
 
 use super::sureness::Sureness;
 use super::{
-    Ask, Columns, Compile, Compiled, Components, Kind, NoGood, RowError, RowStage, RowWork, Secret,
-    Server, Work, World,
+    Answered, Ask, Columns, Compile, Compiled, Components, Kind, NoGood, RowError, RowStage,
+    RowWork, Secret, Server, Work, World,
 };
 use crate::clients::{Answer, Api, Asking, Chat, Completion, Pace};
 use crate::manifest::{ModelSection, did_you_mean};
@@ -284,8 +284,8 @@ impl RowStage for Stage {
         self.chat.price.is_some() && self.chat.max_tokens.is_some()
     }
 
-    fn server(&self) -> Option<Server<'_>> {
-        Some(Server::Model { name: &self.name, chat: &self.chat })
+    fn servers(&self) -> Vec<Server<'_>> {
+        vec![Server::Model { name: &self.name, chat: &self.chat }]
     }
 
     fn concurrency(&self) -> usize {
@@ -297,11 +297,12 @@ impl RowStage for Stage {
         rows: &'a [(Row, Ask)],
         asking: &'a Asking,
         _world: &'a World,
-    ) -> BoxFuture<'a, Vec<Result<Made, RowError>>> {
+    ) -> BoxFuture<'a, Vec<Result<Answered, RowError>>> {
         Box::pin(async move {
             let mut results = Vec::with_capacity(rows.len());
             for (row, _) in rows {
-                results.push(self.answer(row, asking).await.map(|row| Made::Rows(vec![row])));
+                let row = self.answer(row, asking).await;
+                results.push(row.map(|row| Made::Rows(vec![row]).into()));
             }
             results
         })

@@ -159,8 +159,8 @@ pub trait RowStage: Send + Sync {
     }
 
     /// Whom it asks.
-    fn server(&self) -> Option<Server<'_>> {
-        None
+    fn servers(&self) -> Vec<Server<'_>> {
+        Vec::new()
     }
 
     /// How many rows `run` takes at once, at the most.
@@ -184,7 +184,28 @@ pub trait RowStage: Send + Sync {
         rows: &'a [(Row, Ask)],
         asking: &'a Asking,
         world: &'a World,
-    ) -> BoxFuture<'a, Vec<Result<Made, RowError>>>;
+    ) -> BoxFuture<'a, Vec<Result<Answered, RowError>>>;
+}
+
+/// What a row made.
+pub struct Answered {
+    pub made: Made,
+    /// Where somebody else answered than was asked. The result is then that of what was asked
+    /// instead, and of nothing else: whoever was to answer is asked again in the next run.
+    pub instead: Option<Instead>,
+}
+
+/// What was asked in the place of a row's own requests.
+pub struct Instead {
+    /// Who answered.
+    pub by: String,
+    pub ask: Ask,
+}
+
+impl From<Made> for Answered {
+    fn from(made: Made) -> Answered {
+        Answered { made, instead: None }
+    }
 }
 
 /// A stage that makes its table at once.
