@@ -1,7 +1,12 @@
-//! Kind `llm`: a model's answer to each row, held to a JSON Schema.
+//! Kind `llm`: the answers of a model, or of several, to each row, held to a JSON Schema.
 
+mod columns;
+mod models;
+mod turns;
+mod votes;
+
+use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures::future::BoxFuture;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
@@ -9,15 +14,16 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use toml::Spanned;
 
+use self::models::{Chain, Model};
+use self::votes::Sample;
 use super::sureness::Sureness;
 use super::{
     Answered, Ask, Columns, Compile, Compiled, Components, Kind, NoGood, RowError, RowStage,
     RowWork, Secret, Server, Work, World,
 };
-use crate::clients::{Answer, Api, Asking, Chat, Completion, Pace};
-use crate::manifest::{ModelSection, did_you_mean};
+use crate::clients::{Answer, Api, Asking, CallError, Completion};
+use crate::manifest::Names;
 use crate::programs::{AnswerSchema, Jq, Template};
-use crate::store::Made;
 use crate::table::Row;
 
 pub struct Llm;
@@ -27,8 +33,18 @@ pub struct Llm;
 #[serde(deny_unknown_fields)]
 struct Settings {
     /// A model of `[models]`.
-    #[schemars(with = "String")]
-    model: Spanned<String>,
+    #[schemars(with = "Option<String>")]
+    model: Option<Spanned<String>>,
+    /// Models of `[models]`, in place of `model`: each of them is asked about each row, and the
+    /// column `model` says which.
+    #[schemars(with = "Option<Vec<String>>")]
+    models: Option<Spanned<Vec<Spanned<String>>>>,
+    /// How often each row is asked; the column `sample` tells the answers apart.
+    #[schemars(with = "Option<u32>", range(min = 1))]
+    samples: Option<Spanned<NonZeroU32>>,
+    /// Fields of the answer: the samples become one row, with what most of them say there.
+    #[schemars(with = "Option<Names>")]
+    vote: Option<Spanned<Names>>,
     /// A template file: what the model is told about its task.
     #[schemars(with = "Option<String>")]
     system: Option<Spanned<String>>,
@@ -78,10 +94,13 @@ impl Answers {
 }
 
 struct Stage {
-    chat: Chat,
-    /// Its name in `[models]`.
-    name: String,
-    model: ModelSection,
+    models: Vec<Chain>,
+    /// Its rows say which model was asked.
+    compares: bool,
+    /// How often each model is asked, where the settings say it.
+    samples: Option<NonZeroU32>,
+    /// What the samples vote on.
+    vote: Option<Vec<String>>,
     system: Option<Template>,
     prompt: Template,
     schema: Option<AnswerSchema>,
@@ -114,7 +133,7 @@ impl Kind for Llm {
         let prompt = cx.template_file(&settings.prompt);
         let schema = settings.schema.as_ref().map(|path| cx.schema(path));
         let check = settings.check.as_ref().map(|text| cx.jq(text, "check"));
-        let model = model(cx, &settings.model);
+        let models = models::chains(cx, &settings);
         if let (Some(path), Some(Some(schema)), Answers::JsonSchema) =
             (&settings.schema, &schema, settings.answers)
         {
@@ -128,34 +147,37 @@ impl Kind for Llm {
                 return None;
             }
         }
-        let (model, chat) = model?;
         // `None` inside is a setting that could not be read; outside, one that was not given.
         let (system, schema, check) = (given(system)?, given(schema)?, given(check)?);
-        let shape = shape?;
+        let (shape, models) = (shape?, models?);
         let own = match &schema {
             None => Some(vec!["answer".to_owned()]),
             Some(schema) => schema.fields(),
         };
+        let added = columns::added(cx, &settings, &shape, own.as_deref())?;
         let columns = match own {
             None => Columns::Unknown,
             Some(own) => {
-                let carried = shape.key.iter().chain(&shape.keep).cloned();
-                Columns::Known(carried.chain(own).chain(["_call".to_owned()]).collect())
+                let carried = shape.key.iter().chain(&shape.keep).chain(&added.key).cloned();
+                let made = own.into_iter().chain(added.others).chain(["_call".to_owned()]);
+                Columns::Known(carried.chain(made).collect())
             }
         };
-        let secrets = chat.auth.iter().map(|variable| Secret {
-            variable: variable.clone(),
-            of: format!("model `{}`", settings.model.get_ref()),
-            required: true,
-        });
-        let secrets = secrets.collect();
+        let mut secrets: Vec<Secret> = Vec::new();
+        for secret in models.iter().flat_map(Chain::all).filter_map(Model::secret) {
+            if !secrets.contains(&secret) {
+                secrets.push(secret);
+            }
+        }
+        let at_once = models.iter().flat_map(Chain::all).map(|it| it.chat.pace.concurrency.get());
         let schema_name = settings.schema.as_ref().map_or("answer", |path| stem(path.get_ref()));
-        let key = shape.key.clone();
+        let key = shape.key.iter().chain(&added.key).cloned().collect();
         let stage = Stage {
-            concurrency: chat.pace.concurrency.get(),
-            name: settings.model.get_ref().clone(),
-            model,
-            chat,
+            concurrency: at_once.max().unwrap_or(1),
+            models,
+            compares: settings.models.is_some(),
+            samples: settings.samples.map(Spanned::into_inner),
+            vote: settings.vote.map(|fields| fields.into_inner().0),
             system,
             prompt: prompt?,
             schema,
@@ -191,54 +213,6 @@ fn stem(path: &str) -> &str {
     if !name.is_empty() && name.len() <= 64 && name.chars().all(sound) { name } else { "answer" }
 }
 
-fn model(cx: &mut Compile<'_>, name: &Spanned<String>) -> Option<(ModelSection, Chat)> {
-    let manifest = cx.manifest;
-    let Some(model) = manifest.models.get(name.get_ref()) else {
-        let known = manifest.models.keys().map(String::as_str);
-        let help = did_you_mean(name.get_ref(), known)
-            .unwrap_or_else(|| format!("add `[models.{}]`", name.get_ref()));
-        cx.fail(name.span(), format!("there is no model `{}`", name.get_ref()), Some(help));
-        return None;
-    };
-    let price = model.price.iter();
-    let price = price.flat_map(|price| {
-        [Some(price.input), Some(price.output), price.cached_input, price.cache_write]
-    });
-    let numbers = price.flatten().chain(model.temperature).chain(model.top_p);
-    for number in numbers {
-        if !number.is_finite() || number < 0.0 {
-            let message = format!("model `{}` has the number {number}", name.get_ref());
-            let help = "prices and temperatures are 0 or more";
-            cx.fail(name.span(), message, Some(help.into()));
-            return None;
-        }
-    }
-    // One that cannot be used was told, and replaced, when the manifest was read.
-    let base_url = model.base_url.resolve().ok()?.trim_end_matches('/').to_owned();
-    let chat = Chat {
-        base_url,
-        api: model.api,
-        auth: model.api_key.as_ref().map(|key| key.env.clone()),
-        timeout: Duration::from_secs(model.timeout.get()),
-        attempts: model.attempts.get(),
-        pace: Pace {
-            concurrency: model
-                .limits
-                .concurrency
-                .unwrap_or(const { std::num::NonZeroUsize::new(16).unwrap() }),
-            requests_per_minute: model.limits.requests_per_minute,
-            tokens_per_minute: model.limits.tokens_per_minute,
-            tokens: 0,
-            burst: 0.005,
-            adaptive: true,
-        },
-        max_tokens: model.max_output_tokens.or(model.max_completion_tokens).or(model.max_tokens),
-        price: model.price,
-        pool: model.model.clone(),
-    };
-    Some((model.clone(), chat))
-}
-
 /// What came of one answer.
 enum Verdict {
     Good(Row),
@@ -251,10 +225,50 @@ enum Verdict {
     Useless(NoGood, String),
 }
 
+/// Why a model gave no answer.
+enum NoAnswer {
+    /// Its provider failed to the end of the attempts, or no call may be made: another may answer.
+    Provider(String),
+    Row(RowError),
+}
+
+impl From<RowError> for NoAnswer {
+    fn from(error: RowError) -> NoAnswer {
+        NoAnswer::Row(error)
+    }
+}
+
+impl From<CallError> for NoAnswer {
+    fn from(error: CallError) -> NoAnswer {
+        match error {
+            CallError::Transient { .. } | CallError::Offline { .. } => {
+                NoAnswer::Provider(error.to_string())
+            }
+            error => NoAnswer::Row(error.into()),
+        }
+    }
+}
+
 impl RowStage for Stage {
     fn describe(&self, components: &mut dyn Components) {
-        components.add("base_url", &self.chat.base_url);
-        components.add("request", &Value::Object(self.frame()).to_string());
+        for chain in &self.models {
+            let (first, fallbacks) = (chain.first(), chain.fallbacks());
+            // Rows name it; what a model is called changes no answer.
+            if self.compares || !fallbacks.is_empty() {
+                components.add("model", &first.name);
+            }
+            self.describe_model(first, components);
+            for model in fallbacks {
+                components.add("fallback", &model.name);
+                self.describe_model(model, components);
+            }
+        }
+        if let Some(samples) = self.samples {
+            components.add("samples", &samples.to_string());
+        }
+        if let Some(fields) = &self.vote {
+            components.add("vote", &fields.join(","));
+        }
         for (name, template) in [("system", self.system.as_ref()), ("prompt", Some(&self.prompt))] {
             for source in template.into_iter().flat_map(|template| &template.sources) {
                 components.add(name, &source.text);
@@ -271,21 +285,26 @@ impl RowStage for Stage {
     }
 
     fn ask(&self, row: &Row) -> Result<Ask, RowError> {
-        let body = self.body(row)?;
         // A check sees the whole row, so the whole row decides.
         let text = match &self.check {
             Some(_) => serde_json::to_string(row).expect("rows always serialize"),
             None => String::new(),
         };
-        Ok(Ask { requests: vec![self.chat.request(&body, 0)], text })
+        let mut requests = Vec::new();
+        for chain in &self.models {
+            let model = chain.first();
+            let body = self.body(model, row)?;
+            requests.extend((0..self.samples()).map(|sample| model.chat.request(&body, sample)));
+        }
+        Ok(Ask { requests, text })
     }
 
     fn is_bounded(&self) -> bool {
-        self.chat.price.is_some() && self.chat.max_tokens.is_some()
+        self.models.iter().flat_map(Chain::all).all(Model::is_bounded)
     }
 
     fn servers(&self) -> Vec<Server<'_>> {
-        vec![Server::Model { name: &self.name, chat: &self.chat }]
+        self.models.iter().flat_map(Chain::all).map(Model::server).collect()
     }
 
     fn concurrency(&self) -> usize {
@@ -296,13 +315,12 @@ impl RowStage for Stage {
         &'a self,
         rows: &'a [(Row, Ask)],
         asking: &'a Asking,
-        _world: &'a World,
+        world: &'a World,
     ) -> BoxFuture<'a, Vec<Result<Answered, RowError>>> {
         Box::pin(async move {
             let mut results = Vec::with_capacity(rows.len());
-            for (row, _) in rows {
-                let row = self.answer(row, asking).await;
-                results.push(row.map(|row| Made::Rows(vec![row]).into()));
+            for (row, ask) in rows {
+                results.push(self.take_turns(row, ask, asking, world).await);
             }
             results
         })
@@ -310,22 +328,28 @@ impl RowStage for Stage {
 }
 
 impl Stage {
-    /// The request's body without its messages: what every row's request shares.
-    fn frame(&self) -> Row {
+    fn describe_model(&self, model: &Model, components: &mut dyn Components) {
+        components.add("base_url", &model.chat.base_url);
+        components.add("request", &Value::Object(self.frame(model)).to_string());
+    }
+
+    /// The request's body without its messages: what every row's request to `model` shares.
+    fn frame(&self, model: &Model) -> Row {
+        let section = &model.section;
         let mut body = Row::new();
-        body.insert("model".into(), self.model.model.clone().into());
+        body.insert("model".into(), section.model.clone().into());
         let mut add = |name: &str, value: Option<Value>| {
             if let Some(value) = value {
                 body.insert(name.into(), value);
             }
         };
-        add("temperature", self.model.temperature.map(Value::from));
-        add("top_p", self.model.top_p.map(Value::from));
-        add("seed", self.model.seed.map(Value::from));
-        add("max_tokens", self.model.max_tokens.map(Value::from));
-        add("max_completion_tokens", self.model.max_completion_tokens.map(Value::from));
-        add("max_output_tokens", self.model.max_output_tokens.map(Value::from));
-        let effort = self.model.reasoning_effort.clone();
+        add("temperature", section.temperature.map(Value::from));
+        add("top_p", section.top_p.map(Value::from));
+        add("seed", section.seed.map(Value::from));
+        add("max_tokens", section.max_tokens.map(Value::from));
+        add("max_completion_tokens", section.max_completion_tokens.map(Value::from));
+        add("max_output_tokens", section.max_output_tokens.map(Value::from));
+        let effort = section.reasoning_effort.clone();
         let format = match (&self.schema, self.answers) {
             (Some(schema), Answers::JsonSchema) => Some(json!({
                 "name": self.schema_name, "strict": true, "schema": schema.sent(),
@@ -334,19 +358,19 @@ impl Stage {
         };
         let is_json = self.schema.is_some() && self.answers == Answers::JsonObject;
         let plain = is_json.then(|| json!({ "type": "json_object" }));
-        match self.chat.api {
+        match model.chat.api {
             Api::Chat => {
                 add("reasoning_effort", effort.map(Value::from));
-                add("logprobs", self.model.logprobs.map(|_| true.into()));
-                add("top_logprobs", self.model.logprobs.filter(|most| *most > 0).map(Value::from));
+                add("logprobs", section.logprobs.map(|_| true.into()));
+                add("top_logprobs", section.logprobs.filter(|most| *most > 0).map(Value::from));
                 let schema = format.map(|it| json!({ "type": "json_schema", "json_schema": it }));
                 add("response_format", schema.or(plain));
             }
             Api::Responses => {
                 add("reasoning", effort.map(|effort| json!({ "effort": effort })));
                 let include = json!(["message.output_text.logprobs"]);
-                add("include", self.model.logprobs.map(|_| include));
-                add("top_logprobs", self.model.logprobs.map(Value::from));
+                add("include", section.logprobs.map(|_| include));
+                add("top_logprobs", section.logprobs.map(Value::from));
                 let schema = format.map(|mut it| {
                     it["type"] = "json_schema".into();
                     it
@@ -356,13 +380,13 @@ impl Stage {
                 add("store", Some(false.into()));
             }
         }
-        for (name, value) in &self.model.body {
+        for (name, value) in &section.body {
             add(name, Some(value.clone()));
         }
         body
     }
 
-    fn body(&self, row: &Row) -> Result<Value, RowError> {
+    fn body(&self, model: &Model, row: &Row) -> Result<Value, RowError> {
         let render = |template: &Template| {
             template.render(row).map_err(|error| RowError::Row(error.to_string()))
         };
@@ -372,31 +396,43 @@ impl Stage {
         }
         messages.push(json!({ "role": "user", "content": render(&self.prompt)? }));
         let mut body = Row::new();
-        for (name, value) in self.frame() {
+        for (name, value) in self.frame(model) {
             body.insert(name.clone(), value);
             if name == "model" {
-                body.insert(messages_of(self.chat.api).into(), Value::Null);
+                body.insert(messages_of(model.chat.api).into(), Value::Null);
             }
         }
-        body.insert(messages_of(self.chat.api).into(), messages.into());
+        body.insert(messages_of(model.chat.api).into(), messages.into());
         Ok(Value::Object(body))
     }
 
-    /// Asks, and asks again with what was wrong, at most `repairs` times.
-    async fn answer(&self, row: &Row, asking: &Asking) -> Result<Row, RowError> {
-        let first = self.body(row)?;
+    /// Asks `model`, and asks again with what was wrong, at most `repairs` times.
+    async fn answer(
+        &self,
+        model: &Model,
+        sample: u32,
+        row: &Row,
+        asking: &Asking,
+    ) -> Result<Sample, NoAnswer> {
+        let first = self.body(model, row)?;
         let mut body = first.clone();
-        let mut attempt = 0;
+        let mut calls = Vec::new();
         loop {
-            let (answer, completion) = self.chat.ask(asking, body.clone(), 0).await?;
+            let (answer, completion) = model.chat.ask(asking, body.clone(), sample).await?;
+            if !answer.cached {
+                asking.transport.troubles().answered(&model.name);
+            }
             let call = answer.key.0.short();
+            let attempt = calls.len() as u32;
+            calls.push(answer.key);
             match self.judge(row, &completion) {
-                Verdict::Good(mut fields) => {
-                    fields.insert("_call".into(), self.call(&answer, &completion, attempt));
-                    return Ok(fields);
+                Verdict::Good(fields) => {
+                    asking.good(calls);
+                    let call = self.call(model, &answer, &completion, attempt);
+                    return Ok(Sample { fields, call });
                 }
                 Verdict::Useless(what, why) => {
-                    return Err(RowError::Answer(what, format!("{why} (call {call})")));
+                    return Err(RowError::Answer(what, format!("{why} (call {call})")).into());
                 }
                 Verdict::Bad { faults, .. } if attempt >= self.repairs => {
                     let why = format!(
@@ -404,11 +440,10 @@ impl Stage {
                         attempt + 1,
                         faults.join("; ")
                     );
-                    return Err(RowError::Answer(NoGood::Invalid, why));
+                    return Err(RowError::Answer(NoGood::Invalid, why).into());
                 }
                 Verdict::Bad { said, faults } => {
-                    attempt += 1;
-                    body = repair(&first, messages_of(self.chat.api), &said, &faults);
+                    body = repair(&first, messages_of(model.chat.api), &said, &faults);
                 }
             }
         }
@@ -474,11 +509,11 @@ impl Stage {
     }
 
     /// Where an answer came from: the same however often, and whenever, it was asked.
-    fn call(&self, answer: &Answer, completion: &Completion, repairs: u32) -> Value {
+    fn call(&self, model: &Model, answer: &Answer, completion: &Completion, repairs: u32) -> Value {
         let usage = completion.usage;
         let mut call = json!({
             "id": answer.key.0.hex(),
-            "model": self.model.model,
+            "model": model.section.model,
             "returned_model": completion.model,
             "system_fingerprint": completion.system_fingerprint,
             "finish_reason": completion.finish_reason,
@@ -491,7 +526,7 @@ impl Stage {
             "repairs": repairs,
             "source": answer.source,
         });
-        if self.model.logprobs.is_some() {
+        if model.section.logprobs.is_some() {
             let sure = Sureness::of(&completion.logprobs, &completion.said);
             call["logprob"] = sure.mean().into();
             call["confidence"] = sure.of_fields().into();

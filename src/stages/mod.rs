@@ -296,6 +296,19 @@ impl NoGood {
     }
 }
 
+impl RowError {
+    /// The same, of a part of the row that is named.
+    pub fn told_of(self, part: &str) -> RowError {
+        let told = |why: String| if part.is_empty() { why } else { format!("{part}: {why}") };
+        match self {
+            RowError::Passing(why) => RowError::Passing(told(why)),
+            RowError::Answer(what, why) => RowError::Answer(what, told(why)),
+            RowError::Row(why) => RowError::Row(told(why)),
+            RowError::Stage(error) => RowError::Stage(error),
+        }
+    }
+}
+
 impl From<CallError> for RowError {
     fn from(error: CallError) -> RowError {
         match error {
