@@ -291,7 +291,7 @@ fn models_are_named_once_and_lead_to_an_end() {
     wrong(&models("models = [\"small\", <<\"smal\">>]"), &["did you mean `small`?"]);
     wrong(&models("models = [\"small\", <<\"small\">>]"), &["`small` is named twice"]);
     let both = "model = \"small\"\nmodels = <<[\"small\"]>>";
-    wrong(&models(both), &["stage `t` has both `model` and `models`"]);
+    wrong(&models(both), &["stage `s` has both `model` and `models`"]);
     let fallback = |first: &str, second: &str| {
         let second = format!("[models.other]\nmodel = \"o\"\n{second}");
         and(&second).replace("model = \"tiny\"", &format!("model = \"tiny\"\n{first}"))
@@ -301,6 +301,12 @@ fn models_are_named_once_and_lead_to_an_end() {
     wrong(&fallback("fallback = <<\"small\">>", ""), &["fall back on each other: small -> small"]);
     let text = fallback("fallback = <<\"other\">>", "fallback = \"small\"");
     wrong(&text, &["models fall back on each other: small -> other -> small", "take one"]);
+    let asked = stage(LLM).replace("[pipeline]", "[models.other]\nmodel = \"o\"\n[pipeline]");
+    let asked = asked.replace("model = \"o\"", "model = \"o\"\nbase_url = <<\"ftp://x\">>");
+    let text = asked.replace("model = \"tiny\"", "model = \"tiny\"\nfallback = \"other\"");
+    wrong(&text, &["`base_url` of model `other` is no web address"]);
+    let text = asked.replace("model = \"small\"", "models = [\"small\", \"other\"]");
+    wrong(&text, &["`base_url` of model `other` is no web address"]);
 }
 
 #[test]
