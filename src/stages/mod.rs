@@ -11,7 +11,6 @@ mod llm;
 mod seen;
 mod sink;
 mod sql;
-mod sureness;
 
 pub use compile::{Columns, Compile, InputInfo, RowShape};
 pub use seen::Half;

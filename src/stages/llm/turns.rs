@@ -4,9 +4,10 @@
 use futures::future::join_all;
 use serde_json::Value;
 
+use super::Stage;
+use super::answer::NoAnswer;
 use super::models::{Chain, Model};
 use super::votes::{self, Sample};
-use super::{NoAnswer, Stage};
 use crate::clients::Asking;
 use crate::stages::{Answered, Ask, Instead, RowError, World};
 use crate::store::Made;
