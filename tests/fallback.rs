@@ -216,9 +216,7 @@ fn a_chain_goes_on_and_the_samples_of_a_row_go_their_own_ways() {
         text.replace("fallback = \"other\"\n[models.last]", "fallback = \"last\"\n[models.last]");
     let text =
         text.replace("model = \"first\"\nprompt", "models = [\"first\"]\nsamples = 3\nprompt");
-    study
-        .space
-        .write("pipeline.toml", text.replace("SELECT label", "SELECT label, min(sample) AS s"));
+    study.space.write("pipeline.toml", text);
     study.first.fault(json!({ "path": "/v1", "status": 500, "times": 1 }));
     let ran = study.space.run(&[]).expect(0);
     assert!(ran.stderr.contains("1 row was answered by `other`"), "{}", ran.stderr);
@@ -230,6 +228,31 @@ fn a_chain_goes_on_and_the_samples_of_a_row_go_their_own_ways() {
     assert_eq!(told, [(&first, &first), (&first, &none), (&first, &none)]);
     study.space.run(&[]).expect(0);
     assert_eq!(study.asked(), [1, 0], "the samples that it answered are recorded");
+}
+
+#[test]
+fn a_vote_says_that_a_fallback_had_a_part_in_it() {
+    let study = Study::new(1);
+    let vote = "model = \"first\"\nsamples = 3\nvote = \"label\"\nprompt";
+    study.space.edit("pipeline.toml", "model = \"first\"\nprompt", vote);
+    study.first.fault(json!({ "path": "/v1", "status": 500, "times": 1 }));
+    study.space.run(&[]).expect(0);
+    assert_eq!(study.asked(), [3, 1]);
+    assert_eq!(study.calls()[0]["fallback_for"], "first");
+}
+
+#[test]
+fn rows_that_ran_ahead_of_their_table_are_not_asked_twice() {
+    let study = Study::new(4);
+    study.space.edit("pipeline.toml", "inputs = [\"texts.jsonl\"]", "inputs = [\"texts\"]");
+    let texts = "[stages.texts]\nkind = \"command\"\nmode = \"rows\"\nbatch = 1\nrun = [\"cat\"]\n\
+                 inputs = [\"texts.jsonl\"]\nkey = [\"id\"]\n[stages.label]";
+    study.space.edit("pipeline.toml", "[stages.label]", texts);
+    study.break_first();
+    let ran = study.space.run(&[]).expect(0);
+    assert_eq!(study.asked(), [4, 4]);
+    assert_eq!(ran.stage("label")["rows_run"], 4);
+    assert!(ran.stderr.contains("4 rows were answered by `other`"), "{}", ran.stderr);
 }
 
 #[test]

@@ -293,7 +293,7 @@ impl<'a> Driver<'a> {
             self.fail(StageError::Failed(why));
         }
         let alone = asked.len() == 1;
-        // All that they stand on was asked for again in this run.
+        // All that they stand on was asked for again in this run, or was found to be good.
         let renewed = again == Again::Yes && seen.stands.is_empty();
         let rows = asked.into_iter().zip(kept).zip(results);
         // Remembered side by side: the rows of a batch share a commit.

@@ -296,13 +296,12 @@ impl NoGood {
 }
 
 impl RowError {
-    /// The same, of a part of the row that is named.
-    pub fn told_of(self, part: &str) -> RowError {
-        let told = |why: String| if part.is_empty() { why } else { format!("{part}: {why}") };
+    /// The same, told with the part of the row that it is about.
+    pub fn of_part(self, part: &str) -> RowError {
         match self {
-            RowError::Passing(why) => RowError::Passing(told(why)),
-            RowError::Answer(what, why) => RowError::Answer(what, told(why)),
-            RowError::Row(why) => RowError::Row(told(why)),
+            RowError::Passing(why) => RowError::Passing(format!("{part}{why}")),
+            RowError::Answer(what, why) => RowError::Answer(what, format!("{part}{why}")),
+            RowError::Row(why) => RowError::Row(format!("{part}{why}")),
             RowError::Stage(error) => RowError::Stage(error),
         }
     }

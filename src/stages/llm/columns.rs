@@ -2,50 +2,42 @@
 
 use std::ops::Range;
 
+use toml::Spanned;
+
 use super::{Settings, votes};
-use crate::manifest::did_you_mean;
+use crate::manifest::{Names, did_you_mean};
 use crate::stages::{Compile, RowShape};
 
-/// Columns that the settings add.
-#[derive(Default)]
+/// A column that a setting adds.
 pub(super) struct Added {
-    /// Those that join the key.
-    pub key: Vec<String>,
-    /// Those that stand after the answer's fields.
-    pub others: Vec<String>,
+    pub column: &'static str,
+    pub joins_key: bool,
+    setting: &'static str,
+    span: Range<usize>,
 }
 
 /// What `settings` add to rows that carry `shape` and hold the fields `own` of an answer, where
-/// those are known. Names that would be there twice are told.
+/// those are known. A name that would be there twice is told.
 pub(super) fn added(
     cx: &mut Compile<'_>,
     settings: &Settings,
     shape: &RowShape,
     own: Option<&[String]>,
-) -> Option<Added> {
-    let mut added = Added::default();
-    let mut because: Vec<(&str, &str, Range<usize>)> = Vec::new();
+) -> Option<Vec<Added>> {
+    let mut added = Vec::new();
     if let Some(models) = &settings.models {
-        added.key.push("model".into());
-        because.push(("model", "models", models.span()));
+        let span = models.span();
+        added.push(Added { column: "model", joins_key: true, setting: "models", span });
     }
-    match (&settings.samples, &settings.vote) {
-        (None, None) => {}
-        (Some(samples), None) => {
-            added.key.push("sample".into());
-            because.push(("sample", "samples", samples.span()));
-        }
-        (samples, Some(vote)) => {
-            if samples.as_ref().is_none_or(|samples| samples.get_ref().get() < 2) {
-                let help = "add `samples = 3`, or more; an odd number has fewer ties";
-                cx.fail(vote.span(), "`vote` needs two samples or more", Some(help.into()));
-                return None;
-            }
-            added.others.extend(votes::COLUMNS.map(str::to_owned));
-            because.extend(votes::COLUMNS.map(|column| (column, "vote", vote.span())));
-        }
+    if let Some(vote) = &settings.vote {
+        let column =
+            |column| Added { column, joins_key: false, setting: "vote", span: vote.span() };
+        added.extend(votes::COLUMNS.map(column));
+    } else if let Some(samples) = &settings.samples {
+        let span = samples.span();
+        added.push(Added { column: "sample", joins_key: true, setting: "samples", span });
     }
-    let Some((_, setting, span)) = because.first() else { return Some(added) };
+    let Some(Added { setting, span, .. }) = added.first() else { return Some(added) };
     let Some(own) = own else {
         let path = settings.schema.as_ref().map_or("", |path| path.get_ref());
         let message = format!("the schema `{path}` does not say which fields an answer can have");
@@ -54,35 +46,47 @@ pub(super) fn added(
         return None;
     };
     let mut sound = true;
-    for (column, setting, span) in &because {
-        let clash = match () {
-            () if own.iter().any(|field| field == column) => "the answer has a field",
-            () if shape.key.iter().any(|field| field == column) => "the input's key has a field",
-            () => continue,
+    for Added { column, setting, span, .. } in &added {
+        let is_in = |fields: &[String]| fields.iter().any(|field| field == column);
+        let whose = match (is_in(own), is_in(&shape.key)) {
+            (true, _) => "the answer",
+            (false, true) => "the input's key",
+            (false, false) => continue,
         };
-        let message = format!("`{setting}` adds the column `{column}`, and {clash} of that name");
-        let help = "give that field another name";
-        cx.fail(span.clone(), message, Some(help.into()));
+        let message =
+            format!("`{setting}` adds the column `{column}`, and {whose} has a field of that name");
+        cx.fail(span.clone(), message, Some("give that field another name".into()));
         sound = false;
     }
-    let vote = settings.vote.as_ref();
-    sound &= vote.is_none_or(|vote| fields(cx, vote.get_ref().0.as_slice(), vote.span(), own));
+    if let Some(vote) = &settings.vote {
+        sound &= can_vote(cx, settings, vote, own);
+    }
     sound.then_some(added)
 }
 
-/// Whether a vote is on fields of the answer.
-fn fields(cx: &mut Compile<'_>, fields: &[String], span: Range<usize>, own: &[String]) -> bool {
-    if fields.is_empty() {
-        let help = "name a field of the answer: `vote = \"label\"`";
-        cx.fail(span, "`vote` names no field", Some(help.into()));
+/// Whether there is something to vote on, and more than one vote.
+fn can_vote(
+    cx: &mut Compile<'_>,
+    settings: &Settings,
+    vote: &Spanned<Names>,
+    own: &[String],
+) -> bool {
+    if settings.samples.as_ref().is_none_or(|samples| samples.get_ref().get() < 2) {
+        let help = "add `samples = 3`, or more; an odd number has fewer ties";
+        cx.fail(vote.span(), "`vote` needs two samples or more", Some(help.into()));
         return false;
     }
-    let mut sound = true;
-    for field in fields.iter().filter(|field| !own.contains(field)) {
+    let Names(fields) = vote.get_ref();
+    if fields.is_empty() {
+        let help = "name a field of the answer: `vote = \"label\"`";
+        cx.fail(vote.span(), "`vote` names no field", Some(help.into()));
+        return false;
+    }
+    let unknown: Vec<&String> = fields.iter().filter(|field| !own.contains(field)).collect();
+    for field in &unknown {
         let message = format!("`vote` names `{field}`, no field of the answer");
         let help = did_you_mean(field, own.iter().map(String::as_str));
-        cx.fail(span.clone(), message, help);
-        sound = false;
+        cx.fail(vote.span(), message, help);
     }
-    sound
+    unknown.is_empty()
 }

@@ -156,11 +156,16 @@ impl Kind for Llm {
             Some(schema) => schema.fields(),
         };
         let added = columns::added(cx, &settings, &shape, own.as_deref())?;
+        let added_to = |key: bool| {
+            let columns = added.iter().filter(move |added| added.joins_key == key);
+            columns.map(|added| added.column.to_owned())
+        };
         let columns = match own {
             None => Columns::Unknown,
             Some(own) => {
-                let carried = shape.key.iter().chain(&shape.keep).chain(&added.key).cloned();
-                let made = own.into_iter().chain(added.others).chain(["_call".to_owned()]);
+                let (first, last) = (added_to(true), added_to(false));
+                let carried = shape.key.iter().chain(&shape.keep).cloned().chain(first);
+                let made = own.into_iter().chain(last).chain(["_call".to_owned()]);
                 Columns::Known(carried.chain(made).collect())
             }
         };
@@ -172,7 +177,7 @@ impl Kind for Llm {
         }
         let at_once = models.iter().flat_map(Chain::all).map(|it| it.chat.pace.concurrency.get());
         let schema_name = settings.schema.as_ref().map_or("answer", |path| stem(path.get_ref()));
-        let key = shape.key.iter().chain(&added.key).cloned().collect();
+        let key = shape.key.iter().cloned().chain(added_to(true)).collect();
         let stage = Stage {
             concurrency: at_once.max().unwrap_or(1),
             models,

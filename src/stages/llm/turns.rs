@@ -57,7 +57,7 @@ impl Stage {
                 Ok(taken) => good.push(taken),
                 // Of those that weigh the same, the first is told.
                 Err(error) if worst.as_ref().is_none_or(|it| weight(it) < weight(&error)) => {
-                    worst = Some(error.told_of(&self.shown(*turn)));
+                    worst = Some(error.of_part(&self.shown(*turn)));
                 }
                 Err(_) => {}
             }
@@ -178,11 +178,15 @@ impl Stage {
         result
     }
 
-    /// Which of several turns it is, for people.
+    /// Which of several turns it is, as the beginning of what is told of it.
     fn shown(&self, turn: Turn<'_>) -> String {
-        let model = self.compares.then(|| format!("model `{}`", turn.chain.first().name));
-        let sample = self.samples.map(|_| format!("sample {}", turn.sample + 1));
-        model.into_iter().chain(sample).collect::<Vec<_>>().join(", ")
+        let (model, sample) = (&turn.chain.first().name, turn.sample + 1);
+        match (self.compares, self.samples.is_some()) {
+            (false, false) => String::new(),
+            (true, false) => format!("model `{model}`: "),
+            (false, true) => format!("sample {sample}: "),
+            (true, true) => format!("model `{model}`, sample {sample}: "),
+        }
     }
 }
 

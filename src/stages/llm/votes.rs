@@ -31,11 +31,15 @@ pub(super) fn count(mut samples: Vec<Sample>, of: &[String]) -> Row {
         .iter()
         .map(|candidate| json!({ "answer": candidate.answer, "count": candidate.samples.len() }));
     let votes: Vec<Value> = votes.collect();
+    let fallback = samples.iter().find_map(|sample| sample.call.get("fallback_for")).cloned();
     let Sample { mut fields, mut call } = samples.swap_remove(candidates[0].samples[0]);
     if tie {
         fields.values_mut().for_each(|value| *value = Value::Null);
     }
     call["samples"] = calls.into();
+    if let Some(first) = fallback {
+        call["fallback_for"] = first;
+    }
     for (name, value) in COLUMNS.into_iter().zip([agreement.into(), votes.into(), tie.into()]) {
         fields.insert(name.to_owned(), value);
     }
