@@ -195,8 +195,11 @@ fn resolve<'a>(schema: &'a Value, reference: &'a Value) -> &'a Value {
 /// A property's type, as docs/manifest.md calls it.
 fn type_name(schema: &Value, property: &Value) -> &'static str {
     let property = resolve(schema, property);
-    if property.get("anyOf").is_some() {
-        return "text or `{ env = \"NAME\" }`";
+    if let Some(options) = property["anyOf"].as_array() {
+        return match options.iter().any(|option| option["type"] == "array") {
+            true => "text or list of texts",
+            false => "text or `{ env = \"NAME\" }`",
+        };
     }
     if property["properties"].get("env").is_some() {
         return "`{ env = \"NAME\" }`";

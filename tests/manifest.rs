@@ -278,12 +278,35 @@ fn what_is_missing_is_told_where_it_belongs() {
     wrong(text, &["the manifest has no `[pipeline]` section", "add `[pipeline]`"]);
     wrong("<<>>[pipeline]\nname = \"x\"\n", &["the manifest has no stage", "`[stages.NAME]`"]);
     wrong("<<>>[pipeline]\nname = \"x\"\n[stages]\n", &["the manifest has no stage"]);
-    let space = space();
-    space.write("pipeline.toml", and("[stages.t]\nkind = \"llm\"\ninputs = [\"s\"]"));
-    let ran = refused(&space, &["check"]);
-    for says in ["`t` has no `model`", "`t` has no `prompt`", "2 problems found"] {
-        assert!(ran.stderr.contains(says), "{}", ran.stderr);
-    }
+    let text = "<<[stages.t]>>\nkind = \"llm\"\ninputs = [\"s\"]";
+    wrong(&and(text), &["stage `t` has no `prompt`", "add `prompt = ...`"]);
+    let text = "[stages.<<t>>]\nkind = \"llm\"\ninputs = [\"s\"]\nprompt = \"p.md\"";
+    wrong(&and(text), &["stage `t` has no `model`", "add `model = ...`, or `models = [...]`"]);
+}
+
+#[test]
+fn models_are_named_once_and_lead_to_an_end() {
+    let models = |names: &str| stage(&LLM.replace("model = \"small\"", names));
+    wrong(&models("models = <<[]>>"), &["`models` names no model"]);
+    wrong(&models("models = [\"small\", <<\"smal\">>]"), &["did you mean `small`?"]);
+    wrong(&models("models = [\"small\", <<\"small\">>]"), &["`small` is named twice"]);
+    let both = "model = \"small\"\nmodels = <<[\"small\"]>>";
+    wrong(&models(both), &["stage `s` has both `model` and `models`"]);
+    let fallback = |first: &str, second: &str| {
+        let second = format!("[models.other]\nmodel = \"o\"\n{second}");
+        and(&second).replace("model = \"tiny\"", &format!("model = \"tiny\"\n{first}"))
+    };
+    let text = fallback("fallback = <<\"othr\">>", "");
+    wrong(&text, &["there is no model `othr`", "did you mean `other`?"]);
+    wrong(&fallback("fallback = <<\"small\">>", ""), &["fall back on each other: small -> small"]);
+    let text = fallback("fallback = <<\"other\">>", "fallback = \"small\"");
+    wrong(&text, &["models fall back on each other: small -> other -> small", "take one"]);
+    let asked = stage(LLM).replace("[pipeline]", "[models.other]\nmodel = \"o\"\n[pipeline]");
+    let asked = asked.replace("model = \"o\"", "model = \"o\"\nbase_url = <<\"ftp://x\">>");
+    let text = asked.replace("model = \"tiny\"", "model = \"tiny\"\nfallback = \"other\"");
+    wrong(&text, &["`base_url` of model `other` is no web address"]);
+    let text = asked.replace("model = \"small\"", "models = [\"small\", \"other\"]");
+    wrong(&text, &["`base_url` of model `other` is no web address"]);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What is asked on behalf of a row, or of a few rows that are asked about together: with what
 //! patience for recorded answers, and what came of it.
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -24,7 +25,9 @@ pub enum Again {
 pub struct Asking {
     pub transport: Arc<Transport>,
     pub tally: Arc<Tally>,
-    pub again: Again,
+    again: Again,
+    /// Answers that are good, and not asked for again whatever `again` says.
+    good: Arc<HashSet<CallKey>>,
     seen: Arc<Mutex<Seen>>,
 }
 
@@ -41,11 +44,28 @@ pub struct Seen {
     pub oldest: Option<i64>,
     /// Answers that could not be asked for again, with why: the recorded ones stand.
     pub stands: Vec<String>,
+    /// The calls whose answers turned out to be good, where others of the row did not.
+    pub good: Vec<CallKey>,
 }
 
 impl Asking {
     pub fn new(transport: Arc<Transport>, tally: Arc<Tally>, again: Again) -> Asking {
-        Asking { transport, tally, again, seen: Arc::default() }
+        Asking { transport, tally, again, good: Arc::default(), seen: Arc::default() }
+    }
+
+    /// Asks once more for everything but `good`.
+    pub fn but(self, good: Vec<CallKey>) -> Asking {
+        Asking { good: Arc::new(good.into_iter().collect()), ..self }
+    }
+
+    /// Whether what is recorded for `call` is asked for again.
+    pub(super) fn again(&self, call: CallKey) -> Again {
+        if self.good.contains(&call) { Again::No } else { self.again }
+    }
+
+    /// These calls were answered well: whatever else their row lacks, they need not be made again.
+    pub fn good(&self, calls: impl IntoIterator<Item = CallKey>) {
+        self.lock().good.extend(calls);
     }
 
     /// What was seen so far.

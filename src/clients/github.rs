@@ -280,7 +280,7 @@ impl Github {
         for (index, request) in requests.iter().enumerate() {
             let recorded = transport.recorded(request).transpose();
             let recorded = match recorded {
-                Some(Ok(answer)) if !transport.is_good(&answer, asking.again) => {
+                Some(Ok(answer)) if !transport.is_good(&answer, asking.again(answer.key)) => {
                     known.insert(index, answer);
                     None
                 }

@@ -14,6 +14,7 @@ mod llm;
 mod probe;
 mod slots;
 mod transport;
+mod troubles;
 mod usage;
 mod walk;
 
@@ -28,5 +29,6 @@ pub use limiter::{Expected, Pace};
 pub use llm::Chat;
 pub use probe::{Probe, Reply};
 pub use transport::{Tally, Transport, Wait, credentials_in, secret_in};
+pub use troubles::Troubles;
 pub use usage::Usage;
 pub use walk::{Page, identity};

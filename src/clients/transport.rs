@@ -21,6 +21,7 @@ use super::call::{
 use super::cassette::Cassette;
 use super::completion::is_response;
 use super::limiter::{Expected, Held, Left, Limiter, Permit};
+use super::troubles::Troubles;
 use super::usage::Usage;
 use crate::store::{CallKey, CallRecord, Given, Keep, Source, Store};
 use crate::table::Hasher;
@@ -101,6 +102,7 @@ pub struct Transport {
     cassette: Option<Arc<Cassette>>,
     offline: bool,
     limiter: Limiter,
+    troubles: Troubles,
     /// Where repositories that have moved are: the beginning of their addresses, then and now.
     moved: Mutex<HashMap<String, String>>,
     flights: Mutex<HashMap<CallKey, Arc<tokio::sync::Mutex<()>>>>,
@@ -149,6 +151,7 @@ impl Transport {
             cassette,
             offline,
             limiter: Limiter::default(),
+            troubles: Troubles::default(),
             moved: Mutex::default(),
             flights: Mutex::new(HashMap::new()),
             run,
@@ -187,6 +190,11 @@ impl Transport {
     /// Whether no call may be made at all.
     pub fn is_offline(&self) -> bool {
         self.offline
+    }
+
+    /// Which models have failed too often in this run.
+    pub fn troubles(&self) -> &Troubles {
+        &self.troubles
     }
 
     /// The number of the run.
@@ -232,7 +240,7 @@ impl Transport {
         let key = request.key();
         let alone = self.alone(key).await;
         let result = match self.recorded(request) {
-            Ok(Some(answer)) if self.is_good(&answer, asking.again) => {
+            Ok(Some(answer)) if self.is_good(&answer, asking.again(key)) => {
                 asking.tally.calls_cached.fetch_add(1, Ordering::Relaxed);
                 Ok(answer)
             }

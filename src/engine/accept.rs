@@ -66,6 +66,7 @@ pub async fn accept(pipeline: &Pipeline, at: usize, command: &str) -> Result<u64
         definition: decision.definition.hex(),
         inputs: inputs.iter().map(|(name, it)| (name.clone(), it.hex())).collect(),
         run,
+        stood_in: 0,
         revision: look.before.revision,
         // Its rows came of another definition, or of other rows: none of them is taken for these.
         spans: None,

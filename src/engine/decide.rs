@@ -98,6 +98,8 @@ pub(super) enum Stale {
     Retry,
     /// Rows of it failed in passing.
     Unfinished(u64),
+    /// Rows of it were answered by somebody else than was asked.
+    StoodIn(u64),
     /// What it depends on has changed.
     Changed,
     /// Nothing but that some answers were replaced: its rows that stand on them run.
@@ -116,6 +118,8 @@ impl Stale {
             Stale::Retry => "failed rows to be asked about again".into(),
             Stale::Unfinished(1) => "1 row without a result".into(),
             Stale::Unfinished(rows) => format!("{rows} rows without a result"),
+            Stale::StoodIn(1) => "1 row answered by another model".into(),
+            Stale::StoodIn(rows) => format!("{rows} rows answered by another model"),
             Stale::Changed => "changed".into(),
             Stale::Answers => "answers were replaced; rows that stand on them run".into(),
             Stale::Gone => "no longer stored".into(),
@@ -218,6 +222,9 @@ pub(super) fn decide(
             None => Stale::New,
             Some(last) if last.fingerprint == fingerprint.hex() && last.failed_rows > 0 => {
                 Stale::Unfinished(last.failed_rows)
+            }
+            Some(last) if last.fingerprint == fingerprint.hex() && last.stood_in > 0 => {
+                Stale::StoodIn(last.stood_in)
             }
             Some(last) if last.fingerprint == fingerprint.hex() => Stale::Gone,
             Some(last) => {

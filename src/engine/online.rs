@@ -15,7 +15,7 @@ use super::look::LookError;
 use super::rows::asked;
 use crate::clients::{Chat, Github, Probe, Reply, secret_in};
 use crate::manifest::did_you_mean;
-use crate::pipeline::{InputRef, Pipeline};
+use crate::pipeline::{InputRef, Pipeline, Stage};
 use crate::stages::{RowWork, Server, StageError, Work};
 use crate::table::{Row, all_fields, read_rows};
 
@@ -152,44 +152,49 @@ impl<'a> Asks<'a> {
         let mut asks = Asks::default();
         for stage in &pipeline.stages {
             let Work::Rows(work) = &stage.compiled.work else { continue };
-            match work.stage.server() {
-                None => {}
-                Some(Server::Model { name, chat }) => {
-                    if asks.models.insert(name, chat).is_none()
-                        && let Some(variable) = &chat.auth
-                        && secret_in(variable).is_none()
-                    {
-                        asks.unset.entry(variable).or_default().push(name);
-                    }
-                }
-                Some(Server::Github { client, resources }) => {
-                    let same = |host: &&mut Host<'_>| {
-                        (&host.client.base_url, &host.client.auth)
-                            == (&client.base_url, &client.auth)
-                    };
-                    let known = asks.hosts.iter_mut().find(same);
-                    let needs = stage.compiled.secrets.iter().any(|secret| secret.required);
-                    let needed_by = needs.then_some(stage.name.as_str());
-                    match known {
-                        Some(host) => {
-                            host.resources.extend(resources);
-                            host.needed_by.extend(needed_by);
+            for server in work.stage.servers() {
+                match server {
+                    Server::Model { name, chat } => asks.model(name, chat),
+                    Server::Github { client, resources } => {
+                        asks.host(stage, client, resources);
+                        let input = &stage.inputs[0];
+                        let named_in = pipeline.input_name(input);
+                        for name in named(work, client, &written(pipeline, input)?) {
+                            let repository = Repository { client, named_in };
+                            asks.repositories.entry(name).or_insert(repository);
                         }
-                        None => {
-                            let needed_by = needed_by.into_iter().collect();
-                            asks.hosts.push(Host { client, resources, needed_by });
-                        }
-                    }
-                    let input = &stage.inputs[0];
-                    let named_in = pipeline.input_name(input);
-                    for name in named(work, client, &written(pipeline, input)?) {
-                        let repository = Repository { client, named_in };
-                        asks.repositories.entry(name).or_insert(repository);
                     }
                 }
             }
         }
         Ok(asks)
+    }
+
+    fn model(&mut self, name: &'a str, chat: &'a Chat) {
+        if self.models.insert(name, chat).is_none()
+            && let Some(variable) = &chat.auth
+            && secret_in(variable).is_none()
+        {
+            self.unset.entry(variable).or_default().push(name);
+        }
+    }
+
+    fn host(&mut self, stage: &'a Stage, client: &'a Github, resources: BTreeSet<&'static str>) {
+        let same = |host: &&mut Host<'_>| {
+            (&host.client.base_url, &host.client.auth) == (&client.base_url, &client.auth)
+        };
+        let needs = stage.compiled.secrets.iter().any(|secret| secret.required);
+        let needed_by = needs.then_some(stage.name.as_str());
+        match self.hosts.iter_mut().find(same) {
+            Some(host) => {
+                host.resources.extend(resources);
+                host.needed_by.extend(needed_by);
+            }
+            None => {
+                let needed_by = needed_by.into_iter().collect();
+                self.hosts.push(Host { client, resources, needed_by });
+            }
+        }
     }
 }
 

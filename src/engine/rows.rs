@@ -4,7 +4,7 @@
 //! Whatever is finished is in the memo before it counts, so a row that waits for an earlier one
 //! waits on the disk, and a run that is cut off has lost nothing.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use futures::future::{BoxFuture, join_all};
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::spans::{Earlier, Span};
 use crate::clients::{Again, Asking, CallError, Expected, Seen, Tally};
-use crate::stages::{Ask, RowError, RowWork, Sink, StageError, World};
+use crate::stages::{Ask, Instead, RowError, RowWork, Sink, StageError, World};
 use crate::store::{Artifact, ArtifactWriter, Made, Memo, StoreError};
 use crate::table::{Digest, Hasher, Row, show_key};
 
@@ -54,6 +54,8 @@ pub(super) struct RowsDone {
     pub failed: Failures,
     /// Some rows are as they are because of who asked.
     pub by_asker: bool,
+    /// How many rows were answered by somebody else than was asked, by who that was.
+    pub stood_in: BTreeMap<String, u64>,
     pub spans: Vec<Span>,
     /// When the oldest answer that was looked at was given.
     pub oldest: Option<i64>,
@@ -96,8 +98,8 @@ pub(super) struct Driver<'a> {
     /// The revision of answers when the run began.
     pub revision: i64,
     noted: Mutex<Noted>,
-    /// The requests that its rows will make, as far as that is known.
-    expected: Mutex<Option<Expected>>,
+    /// The requests that its rows will make, as far as that is known: for each of a row.
+    expected: Mutex<Vec<Expected>>,
 }
 
 /// What is noted of rows that ran.
@@ -105,6 +107,8 @@ pub(super) struct Driver<'a> {
 struct Noted {
     /// Rows that failed ahead of their turn, by memo key.
     failed: HashMap<Digest, RowError>,
+    /// Rows that somebody else answered, by memo key: where that is remembered, and who it was.
+    stood_in: HashMap<Digest, (Digest, String)>,
     /// Why no row of the stage can succeed.
     fatal: Option<StageError>,
     oldest: Option<i64>,
@@ -127,6 +131,7 @@ enum Prepared {
     Known {
         memo: Memo,
         key: Digest,
+        holds: Holds,
     },
     ToRun(Job),
     Failed(Row, RowError),
@@ -136,9 +141,27 @@ enum Prepared {
 pub(super) struct Ran {
     row: Row,
     memo: Digest,
-    /// With the rows it made, and whether they are new.
-    result: Result<(Made, bool), RowError>,
-    by_asker: bool,
+    result: Result<Kept, RowError>,
+}
+
+/// What a row made, and under which key that is remembered.
+struct Kept {
+    made: Made,
+    key: Digest,
+    /// It was not known before.
+    new: bool,
+    holds: Holds,
+}
+
+/// For whom, and for how long, the result of a row holds.
+#[derive(Clone, Debug)]
+enum Holds {
+    /// For everyone, until something changes that it depends on.
+    Always,
+    /// For who asked.
+    ForAsker,
+    /// For this run: who is named here answered in the place of who was asked.
+    ForNow(String),
 }
 
 /// Rows that run ahead of their turn.
@@ -154,10 +177,10 @@ enum Slot {
     Running,
     Done {
         made: Option<Made>,
-        memo: Digest,
+        key: Digest,
         new: bool,
         announced: bool,
-        by_asker: bool,
+        holds: Holds,
     },
     Failed(Row, RowError),
     /// Rows that stand in the stage's earlier table.
@@ -187,11 +210,15 @@ impl<'a> Driver<'a> {
 
     /// Makes known that so many rows, or fewer, will ask what this one asks.
     fn expect(&self, ask: &Ask, rows: u64) {
-        let Some(first) = ask.requests.first() else { return };
         let mut expected = self.expected.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        let expected = expected.get_or_insert_with(|| self.world.transport.expect(first));
         let batch = self.work.stage.batch().max(1) as u64;
-        expected.set((rows * ask.requests.len() as u64).div_ceil(batch));
+        expected.truncate(ask.requests.len());
+        for (at, request) in ask.requests.iter().enumerate() {
+            if at == expected.len() {
+                expected.push(self.world.transport.expect(request));
+            }
+            expected[at].set(rows.div_ceil(batch));
+        }
     }
 
     /// No row of the stage can succeed. The first reason is the one that is told.
@@ -206,10 +233,15 @@ impl<'a> Driver<'a> {
             Ok(None) => return Ok(Prepared::Passed),
             Err(error) => return Ok(Prepared::Failed(row, error)),
         };
-        let key = memo_key(self.definition, &carried, &ask);
-        if let Some(error) = self.noted().failed.remove(&key) {
+        let memo = memo_key(self.definition, &carried, &ask);
+        let (failed, stood_in) = {
+            let mut noted = self.noted();
+            (noted.failed.remove(&memo), noted.stood_in.get(&memo).cloned())
+        };
+        if let Some(error) = failed {
             return Ok(Prepared::Failed(row, error));
         }
+        let (key, by) = stood_in.map_or((memo, None), |(key, by)| (key, Some(by)));
         let found = self.world.store.memo(key, self.world.asker.as_deref())?;
         let found = found.filter(|memo| match memo.made {
             Made::Rows(_) => true,
@@ -218,9 +250,14 @@ impl<'a> Driver<'a> {
         let known = found.is_some();
         match found {
             Some(memo) if self.mode.takes_known() || memo.run == self.world.transport.run() => {
-                Ok(Prepared::Known { memo, key })
+                let holds = match (by, &memo.asker) {
+                    (Some(by), _) => Holds::ForNow(by),
+                    (None, Some(_)) => Holds::ForAsker,
+                    (None, None) => Holds::Always,
+                };
+                Ok(Prepared::Known { memo, key, holds })
             }
-            _ => Ok(Prepared::ToRun(Job { row, ask, carried, memo: key, known })),
+            _ => Ok(Prepared::ToRun(Job { row, ask, carried, memo, known })),
         }
     }
 
@@ -242,10 +279,10 @@ impl<'a> Driver<'a> {
         let mut again = self.mode.again;
         if self.mode.retry_failed && seen.sent == 0 {
             // What was no good was read from the record: now it is asked for again.
-            let bad = |result: &Result<Made, RowError>| matches!(result, Err(RowError::Answer(..)));
-            if results.iter().any(bad) {
+            let is_bad = |error: &RowError| matches!(error, RowError::Answer(..));
+            if results.iter().filter_map(|result| result.as_ref().err()).any(is_bad) {
                 again = Again::Yes;
-                let asking = self.asking(again);
+                let asking = self.asking(again).but(seen.good);
                 results = self.work.stage.run(&asked, &asking, self.world).await;
                 seen = asking.seen();
             }
@@ -256,7 +293,7 @@ impl<'a> Driver<'a> {
             self.fail(StageError::Failed(why));
         }
         let alone = asked.len() == 1;
-        // All that they stand on was asked for again in this run.
+        // All that they stand on was asked for again in this run, or was found to be good.
         let renewed = again == Again::Yes && seen.stands.is_empty();
         let rows = asked.into_iter().zip(kept).zip(results);
         // Remembered side by side: the rows of a batch share a commit.
@@ -268,47 +305,54 @@ impl<'a> Driver<'a> {
                 false => ask.requests.iter().map(|request| request.key()).collect(),
             };
             async move {
-                let made = match result {
-                    Ok(Made::Rows(rows)) => Ok(Made::Rows(self.with_carried(&carried, rows))),
-                    other => other,
+                let answered = match result {
+                    Ok(answered) => answered,
+                    Err(error) => return Ran { row, memo, result: Err(error) },
+                };
+                let made = match answered.made {
+                    Made::Rows(rows) => Made::Rows(self.with_carried(&carried, rows)),
+                    stored => stored,
                 };
                 let rows = match &made {
-                    Ok(Made::Rows(rows)) => &rows[..],
-                    _ => &[],
+                    Made::Rows(rows) => &rows[..],
+                    Made::Stored(_) => &[],
                 };
-                let by_asker = rows.iter().any(is_by_asker);
                 if !self.work.stage.is_list() {
                     rows.iter().for_each(|row| (self.world.offer)(row));
                 }
-                let result = match made {
-                    Err(error) => Err(error),
-                    Ok(made) => {
-                        let run = self.world.transport.run();
-                        let entry = Memo {
-                            made,
-                            calls,
-                            revision: if renewed { run } else { self.revision },
-                            definition: self.definition,
-                            run,
-                            asker: self.world.asker.clone().filter(|_| by_asker),
-                        };
-                        self.remember(memo, entry, new).await.map(|made| (made, new))
+                let (key, holds) = match answered.instead {
+                    Some(Instead { by, ask }) => {
+                        (memo_key(self.definition, &carried, &ask), Holds::ForNow(by))
                     }
+                    None if rows.iter().any(is_by_asker) => (memo, Holds::ForAsker),
+                    None => (memo, Holds::Always),
                 };
-                Ran { row, memo, result, by_asker }
+                let run = self.world.transport.run();
+                let entry = Memo {
+                    made: made.clone(),
+                    calls,
+                    revision: if renewed { run } else { self.revision },
+                    definition: self.definition,
+                    run,
+                    asker: match holds {
+                        Holds::ForAsker => self.world.asker.clone(),
+                        Holds::Always | Holds::ForNow(_) => None,
+                    },
+                };
+                if let Holds::ForNow(by) = &holds {
+                    self.noted().stood_in.insert(memo, (key, by.clone()));
+                }
+                // A list that a trial cut short is never taken for the whole.
+                let cut = self.mode.limit.is_some() && self.work.stage.is_list();
+                let kept = match new && !cut {
+                    true => self.world.store.put_memo(key, entry).await,
+                    false => Ok(()),
+                };
+                let kept = kept.map(|()| Kept { made, key, new, holds });
+                Ran { row, memo, result: kept.map_err(|error| StageError::from(error).into()) }
             }
         });
         join_all(remembered).await
-    }
-
-    async fn remember(&self, key: Digest, memo: Memo, new: bool) -> Result<Made, RowError> {
-        // A list that a trial cut short is never taken for the whole.
-        let cut = self.mode.limit.is_some() && self.work.stage.is_list();
-        let made = memo.made.clone();
-        if new && !cut {
-            self.world.store.put_memo(key, memo).await.map_err(StageError::from)?;
-        }
-        Ok(made)
     }
 
     fn asking(&self, again: Again) -> Asking {
@@ -407,6 +451,7 @@ impl<'a> Driver<'a> {
                     passing: false,
                 },
                 by_asker: false,
+                stood_in: BTreeMap::new(),
                 spans: Vec::with_capacity(input.chunks.len()),
                 oldest: None,
             },
@@ -473,7 +518,9 @@ impl<'a> Driver<'a> {
                     }
                     Ok(prepared) => match prepared {
                         Prepared::Passed => continue,
-                        Prepared::Known { memo, key } => table.add(chunk, known(memo, key, self)),
+                        Prepared::Known { memo, key, holds } => {
+                            table.add(chunk, known(memo, key, holds, self));
+                        }
                         Prepared::Failed(row, error) => table.add(chunk, Slot::Failed(row, error)),
                         // Another row that asks the same has a place already: this one runs by itself, and
                         // shares the call.
@@ -530,7 +577,7 @@ impl<'a> Driver<'a> {
             }
         }
         drop(running);
-        drop(self.expected.lock().map(|mut expected| expected.take()));
+        drop(self.expected.lock().map(|mut expected| expected.clear()));
         // The first reason is the one that is told; what follows from it is not.
         if let Some(error) = self.noted().fatal.take() {
             return Err(error);
@@ -612,11 +659,10 @@ pub(super) fn memo_key(definition: Digest, carried: &Row, ask: &Ask) -> Digest {
     hasher.finish()
 }
 
-fn known(memo: Memo, key: Digest, driver: &Driver<'_>) -> Slot {
-    let by_asker = memo.asker.is_some();
+fn known(memo: Memo, key: Digest, holds: Holds, driver: &Driver<'_>) -> Slot {
     // What ran in this run, ahead of its turn, was told then.
     let new = memo.run == driver.world.transport.run();
-    Slot::Done { made: Some(memo.made), memo: key, new, announced: new, by_asker }
+    Slot::Done { made: Some(memo.made), key, new, announced: new, holds }
 }
 
 /// "Not found" may be found with other credentials.
@@ -665,14 +711,14 @@ impl Table<'_> {
     }
 
     fn settle(&mut self, place: u64, ran: Ran) {
-        let Ran { row, memo, result, by_asker } = ran;
+        let Ran { row, result, .. } = ran;
         let slot = match result {
-            Ok((made, new)) => {
+            Ok(Kept { made, key, new, holds }) => {
                 let mut made = Some(made);
                 if place != self.first {
                     self.hold(&mut made);
                 }
-                Slot::Done { made, memo, new, announced: false, by_asker }
+                Slot::Done { made, key, new, announced: false, holds }
             }
             Err(RowError::Stage(error)) => {
                 self.driver.fail(error);
@@ -729,13 +775,13 @@ impl Table<'_> {
                     failed.first.get_or_insert_with(|| error.to_string());
                     failed.writer.push(&self.driver.failed_row(&row, &error))?;
                 }
-                Slot::Done { made, memo, new, announced, by_asker } => {
+                Slot::Done { made, key, new, announced, holds } => {
                     if let Some(made) = &made {
                         self.held = self.held.saturating_sub(weight(made));
                     }
                     let made = match made {
                         Some(made) => made,
-                        None => self.remembered(memo)?,
+                        None => self.remembered(key)?,
                     };
                     self.flush()?;
                     let (before, repeated) = (self.done.sink.rows(), self.done.sink.repeated());
@@ -744,8 +790,13 @@ impl Table<'_> {
                     span.rows += self.done.sink.rows() - before;
                     span.known += 1;
                     // What was there already may not be, the next time.
-                    span.whole &= !by_asker && self.done.sink.repeated() == repeated;
-                    self.done.by_asker |= by_asker;
+                    span.whole &=
+                        matches!(holds, Holds::Always) && self.done.sink.repeated() == repeated;
+                    match holds {
+                        Holds::Always => {}
+                        Holds::ForAsker => self.done.by_asker = true,
+                        Holds::ForNow(by) => *self.done.stood_in.entry(by).or_default() += 1,
+                    }
                     match new {
                         true => self.done.rows_run += 1,
                         false => self.done.rows_memo += 1,
@@ -759,9 +810,9 @@ impl Table<'_> {
         Ok(())
     }
 
-    fn remembered(&self, memo: Digest) -> Result<Made, StageError> {
+    fn remembered(&self, key: Digest) -> Result<Made, StageError> {
         let world = self.driver.world;
-        let found = world.store.memo(memo, world.asker.as_deref())?;
+        let found = world.store.memo(key, world.asker.as_deref())?;
         found.map(|memo| memo.made).ok_or_else(|| {
             StoreError::Damaged("a row that was just remembered is gone; run again".into()).into()
         })
@@ -839,6 +890,13 @@ impl Table<'_> {
             ));
         }
         drop(noted);
+        for (by, rows) in &self.done.stood_in {
+            let were =
+                if *rows == 1 { "1 row was".to_owned() } else { format!("{rows} rows were") };
+            (self.driver.world.note)(format!(
+                "{were} answered by {by}; the next run asks again whoever was to answer"
+            ));
+        }
         Ok(self.done)
     }
 }

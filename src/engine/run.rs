@@ -190,6 +190,8 @@ struct Made {
     /// The rows that have no result.
     failed: Option<Artifact>,
     failed_file: String,
+    /// Rows that were answered by somebody else than was asked.
+    stood_in: u64,
     fingerprint: Digest,
     definition: Digest,
     spans: Option<String>,
@@ -528,6 +530,7 @@ impl Run {
                     rows_memo: 0,
                     failed,
                     failed_file,
+                    stood_in: 0,
                     definition: table.definition,
                     spans: last.as_ref().filter(|_| same).and_then(|last| last.spans.clone()),
                     checked,
@@ -603,6 +606,7 @@ impl Run {
             state: state.to_owned(),
             rows: made.rows,
             failed_rows: made.failed.as_ref().map_or(0, |failed| failed.rows),
+            stood_in: made.stood_in,
             run: self.transport.run(),
             made: made.run,
             checked: made.checked,
@@ -660,7 +664,17 @@ impl Run {
                     false => None,
                 };
                 let done = driver.gather(&input.artifact, sink, earlier, flying).await?;
-                let RowsDone { sink, rows_run, rows_memo, failed, by_asker, spans, oldest } = done;
+                let RowsDone {
+                    sink,
+                    rows_run,
+                    rows_memo,
+                    failed,
+                    by_asker,
+                    stood_in,
+                    spans,
+                    oldest,
+                } = done;
+                let stood_in = stood_in.values().sum();
                 let passing = failed.passing;
                 let failed = match failed.count() {
                     0 => None,
@@ -676,9 +690,9 @@ impl Run {
                 let revision = if again { self.store.revision() } else { self.before.revision };
                 let on = Standing { inputs: &digests, revision, limit: decision.mode.limit };
                 let fingerprint = fingerprint(&self.pipeline, stage, on);
-                // A table that lacks rows only in passing stands for nothing: the next run takes its
-                // rows up again.
-                if !passing {
+                // A table that lacks rows only in passing, or has some of them from who was not asked,
+                // stands for nothing: the next run takes these rows up again.
+                if !passing && stood_in == 0 {
                     let table = StoredTable {
                         artifact: artifact.digest(),
                         rows: artifact.rows,
@@ -715,6 +729,7 @@ impl Run {
                     rows_memo,
                     failed,
                     failed_file,
+                    stood_in,
                     definition: decision.definition,
                     spans,
                     checked,
@@ -745,6 +760,7 @@ impl Run {
                     rows_memo: 0,
                     failed: None,
                     failed_file,
+                    stood_in: 0,
                     definition,
                     spans: None,
                     checked: 0,

@@ -299,6 +299,7 @@ impl Reader<'_> {
             self.capabilities(&what, &model, &table, problems);
             models.insert(text_of(&key).to_owned(), model);
         }
+        self.fallbacks(&mut models, problems);
         let tables = self.inline_tables(document, problems);
         (pipeline, params.unwrap_or_default(), github, models, tables)
     }
@@ -322,6 +323,30 @@ impl Reader<'_> {
         if let Some(most) = model.logprobs.filter(|most| *most > 20) {
             let problem = Problem::new(format!("{what}: `logprobs` is {most}, 20 at the most"));
             problems.add(problem.at(self.source, place("logprobs")));
+        }
+    }
+
+    /// A fallback is a model that there is, and never leads back. One that does is told, and taken
+    /// away.
+    fn fallbacks(&self, models: &mut IndexMap<String, ModelSection>, problems: &mut Problems) {
+        let names: Vec<String> = models.keys().cloned().collect();
+        for name in &names {
+            let Some(other) = models[name].fallback.clone() else { continue };
+            let path = with_fallbacks(models, name);
+            let last = path.last().and_then(|last| models[*last].fallback.as_ref());
+            let (message, help) = if !models.contains_key(other.get_ref()) {
+                let known = names.iter().map(String::as_str).filter(|known| known != name);
+                let help = did_you_mean(other.get_ref(), known);
+                (format!("there is no model `{}`", other.get_ref()), help)
+            } else if last.is_some_and(|last| last.get_ref() == name) {
+                let message =
+                    format!("models fall back on each other: {} -> {name}", path.join(" -> "));
+                (message, Some("take one `fallback` away, so that the last has none".to_owned()))
+            } else {
+                continue;
+            };
+            problems.add(Problem::new(message).at(self.source, other.span()).help_if(help));
+            models[name].fallback = None;
         }
     }
 
@@ -439,13 +464,17 @@ impl Reader<'_> {
         if stages.iter().any(|stage| stage.common.kind.get_ref() == "github") {
             look(section("github"), "`[github]`", &mut github.base_url);
         }
-        let asked = |name: &str| {
-            stages.iter().any(|stage| {
-                let model = stage.settings.get_ref().get("model");
-                model.and_then(|model| model.get_ref().as_str()) == Some(name)
+        let named = stages.iter().flat_map(|stage| {
+            let named = ["model", "models"].map(|key| stage.settings.get_ref().get(key));
+            named.into_iter().flatten().flat_map(|value| match value.get_ref() {
+                DeValue::Array(names) => names.iter().map(Spanned::get_ref).collect(),
+                name => vec![name],
             })
-        };
-        for (name, model) in models.iter_mut().filter(|(name, _)| asked(name)) {
+        });
+        let named = named.filter_map(|name| name.as_str());
+        let asked: BTreeSet<String> =
+            named.flat_map(|name| with_fallbacks(models, name)).map(str::to_owned).collect();
+        for (name, model) in models.iter_mut().filter(|(name, _)| asked.contains(*name)) {
             let table = section("models").and_then(|models| models.get(name.as_str()));
             let table = table.and_then(|model| model.get_ref().as_table());
             look(table, &format!("model `{name}`"), &mut model.base_url);
@@ -512,6 +541,19 @@ fn unread_tables<'a>(
     let tables = document.get_ref().get("tables").and_then(|tables| tables.get_ref().as_table());
     let names = tables.into_iter().flat_map(|tables| tables.keys().map(text_of));
     names.filter(|name| !read.contains_key(*name)).map(str::to_owned)
+}
+
+/// A model's name, and then those that it falls back on, each once.
+pub fn with_fallbacks<'a>(models: &'a IndexMap<String, ModelSection>, name: &str) -> Vec<&'a str> {
+    let mut names: Vec<&str> = Vec::new();
+    let mut next = Some(name);
+    while let Some((name, model)) = next.and_then(|name| models.get_key_value(name))
+        && !names.contains(&name.as_str())
+    {
+        names.push(name);
+        next = model.fallback.as_ref().map(|other| other.get_ref().as_str());
+    }
+    names
 }
 
 fn text_of<'a>(key: &'a Spanned<Cow<'_, str>>) -> &'a str {

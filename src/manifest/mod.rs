@@ -9,11 +9,11 @@ mod project;
 mod strict;
 mod types;
 
-pub use load::{InlineTable, Manifest, ProfileChoice, StageDecl};
+pub use load::{InlineTable, Manifest, ProfileChoice, StageDecl, with_fallbacks};
 pub use problem::{Problem, Problems, SourceText, clean, did_you_mean, nearest};
 pub use project::Project;
 pub use strict::{Reading, parse_on, parse_strict, to_json};
 pub use types::{
-    Common, EnvVar, GithubSection, Limits, ModelApi, ModelSection, PipelineSection, Price,
+    Common, EnvVar, GithubSection, Limits, ModelApi, ModelSection, Names, PipelineSection, Price,
     ProfileSection, Text, parse_age,
 };

@@ -5,7 +5,8 @@ use std::fmt;
 
 use indexmap::IndexMap;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::de::{MapAccess, Visitor, value::MapAccessDeserializer};
+use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
+use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 
@@ -74,6 +75,43 @@ impl JsonSchema for Text {
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         let env = generator.subschema_for::<EnvVar>();
         json_schema!({ "anyOf": [{ "type": "string" }, env] })
+    }
+}
+
+/// A name, or a list of names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Names(pub Vec<String>);
+
+impl<'de> Deserialize<'de> for Names {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Names, D::Error> {
+        struct NamesVisitor;
+        impl<'de> Visitor<'de> for NamesVisitor {
+            type Value = Names;
+
+            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+                f.write_str("a text or a list of texts")
+            }
+
+            fn visit_str<E>(self, name: &str) -> Result<Names, E> {
+                Ok(Names(vec![name.to_owned()]))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, names: A) -> Result<Names, A::Error> {
+                Vec::deserialize(SeqAccessDeserializer::new(names)).map(Names)
+            }
+        }
+        deserializer.deserialize_any(NamesVisitor)
+    }
+}
+
+impl JsonSchema for Names {
+    fn schema_name() -> Cow<'static, str> {
+        "Names".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let names = generator.subschema_for::<Vec<String>>();
+        json_schema!({ "anyOf": [{ "type": "string" }, names] })
     }
 }
 
@@ -167,6 +205,10 @@ pub struct ModelSection {
     /// The limits to keep to.
     #[serde(default)]
     pub limits: Limits,
+    /// Another model of `[models]`, which answers where this one's provider fails to the end of the
+    /// attempts.
+    #[schemars(with = "Option<String>")]
+    pub fallback: Option<Spanned<String>>,
     /// Seconds after which a request is given up and tried again.
     #[serde(default = "model_timeout")]
     #[schemars(range(min = 1))]
@@ -196,6 +238,7 @@ impl Default for ModelSection {
             body: IndexMap::new(),
             price: None,
             limits: Limits::default(),
+            fallback: None,
             timeout: model_timeout(),
             attempts: model_attempts(),
         }

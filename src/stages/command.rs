@@ -16,8 +16,8 @@ use tokio::process::Child;
 use toml::Spanned;
 
 use super::{
-    Ask, Columns, Compile, Compiled, Components, Input, InputInfo, Kind, RowError, RowShape,
-    RowStage, RowWork, Sink, StageError, TableStage, Work, World,
+    Answered, Ask, Columns, Compile, Compiled, Components, Input, InputInfo, Kind, RowError,
+    RowShape, RowStage, RowWork, Sink, StageError, TableStage, Work, World,
 };
 use crate::clients::{Asking, CallError, Stop};
 use crate::store::Made;
@@ -486,10 +486,13 @@ impl RowStage for Stage {
         rows: &'a [(Row, Ask)],
         _asking: &'a Asking,
         world: &'a World,
-    ) -> BoxFuture<'a, Vec<Result<Made, RowError>>> {
+    ) -> BoxFuture<'a, Vec<Result<Answered, RowError>>> {
         Box::pin(async move {
             match self.batch_of(rows, world).await {
-                Ok(results) => results.into_iter().map(|rows| Ok(Made::Rows(rows))).collect(),
+                Ok(results) => {
+                    let made = results.into_iter().map(Made::Rows);
+                    made.map(|made| Ok(made.into())).collect()
+                }
                 Err(RowError::Stage(error)) => {
                     // The first row carries the reason that stops the stage; the rest follow it.
                     let mut error = Some(error);

@@ -15,8 +15,8 @@ use toml::Spanned;
 
 use super::seen::{Half, Seen, half};
 use super::{
-    Ask, Columns, Compile, Compiled, Components, Kind, NoGood, RowError, RowStage, RowWork, Secret,
-    Server, StageError, Work, World,
+    Answered, Ask, Columns, Compile, Compiled, Components, Kind, NoGood, RowError, RowStage,
+    RowWork, Secret, Server, StageError, Work, World,
 };
 use crate::clients::{self, Asking, CallError, Go, Pace, Place, Query, Request, Transport};
 use crate::manifest::parse_age;
@@ -373,7 +373,7 @@ impl RowStage for Stage {
         self.max_age
     }
 
-    fn server(&self) -> Option<Server<'_>> {
+    fn servers(&self) -> Vec<Server<'_>> {
         let mut resources = match &self.question {
             Question::Graphql { .. } => BTreeSet::from(["graphql"]),
             Question::List(address) | Question::Get(address) | Question::Diff(address) => {
@@ -384,7 +384,7 @@ impl RowStage for Stage {
         if self.check_total && matches!(self.question, Question::List(_)) {
             resources.insert("graphql");
         }
-        Some(Server::Github { client: &self.client, resources })
+        vec![Server::Github { client: &self.client, resources }]
     }
 
     fn batch(&self) -> usize {
@@ -417,18 +417,20 @@ impl RowStage for Stage {
         rows: &'a [(Row, Ask)],
         asking: &'a Asking,
         world: &'a World,
-    ) -> BoxFuture<'a, Vec<Result<Made, RowError>>> {
+    ) -> BoxFuture<'a, Vec<Result<Answered, RowError>>> {
         Box::pin(async move {
             if let Question::Graphql { query, .. } = &self.question {
                 let results = self.graphql(query, rows, asking).await;
-                return results.into_iter().map(|rows| rows.map(Made::Rows)).collect();
+                let made = results.into_iter().map(|rows| rows.map(Made::Rows));
+                return made.map(|made| made.map(Answered::from)).collect();
             }
             let mut results = Vec::with_capacity(rows.len());
             for (row, ask) in rows {
-                results.push(match &self.question {
+                let made = match &self.question {
                     Question::List(_) => self.list(row, &ask.requests[0], asking, world).await,
                     _ => self.rest(row, ask, asking).await.map(Made::Rows),
-                });
+                };
+                results.push(made.map(Answered::from));
             }
             results
         })

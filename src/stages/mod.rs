@@ -11,7 +11,6 @@ mod llm;
 mod seen;
 mod sink;
 mod sql;
-mod sureness;
 
 pub use compile::{Columns, Compile, InputInfo, RowShape};
 pub use seen::Half;
@@ -159,8 +158,8 @@ pub trait RowStage: Send + Sync {
     }
 
     /// Whom it asks.
-    fn server(&self) -> Option<Server<'_>> {
-        None
+    fn servers(&self) -> Vec<Server<'_>> {
+        Vec::new()
     }
 
     /// How many rows `run` takes at once, at the most.
@@ -184,7 +183,28 @@ pub trait RowStage: Send + Sync {
         rows: &'a [(Row, Ask)],
         asking: &'a Asking,
         world: &'a World,
-    ) -> BoxFuture<'a, Vec<Result<Made, RowError>>>;
+    ) -> BoxFuture<'a, Vec<Result<Answered, RowError>>>;
+}
+
+/// What a row made.
+pub struct Answered {
+    pub made: Made,
+    /// Where somebody else answered than was asked. The result is then that of what was asked
+    /// instead, and of nothing else: whoever was to answer is asked again in the next run.
+    pub instead: Option<Instead>,
+}
+
+/// What was asked in the place of a row's own requests.
+pub struct Instead {
+    /// Who answered.
+    pub by: String,
+    pub ask: Ask,
+}
+
+impl From<Made> for Answered {
+    fn from(made: Made) -> Answered {
+        Answered { made, instead: None }
+    }
 }
 
 /// A stage that makes its table at once.
@@ -271,6 +291,18 @@ impl NoGood {
             NoGood::Invalid => "invalid",
             NoGood::Short => "short",
             NoGood::Missing => "missing",
+        }
+    }
+}
+
+impl RowError {
+    /// The same, told with the part of the row that it is about.
+    pub fn of_part(self, part: &str) -> RowError {
+        match self {
+            RowError::Passing(why) => RowError::Passing(format!("{part}{why}")),
+            RowError::Answer(what, why) => RowError::Answer(what, format!("{part}{why}")),
+            RowError::Row(why) => RowError::Row(format!("{part}{why}")),
+            RowError::Stage(error) => RowError::Stage(error),
         }
     }
 }

@@ -32,6 +32,9 @@ pub struct StageRecord {
     pub state: String,
     pub rows: u64,
     pub failed_rows: u64,
+    /// Rows that were answered by somebody else than was asked.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub stood_in: u64,
     /// The run in which it was last looked at, and the last one in which rows of it were made.
     pub run: i64,
     pub made: i64,
@@ -46,6 +49,10 @@ pub struct StageRecord {
     pub accepted: bool,
     /// The components of the fingerprint, as text, for explanations.
     pub components: Vec<(String, String)>,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 impl StageRecord {

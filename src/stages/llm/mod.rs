@@ -1,0 +1,298 @@
+//! Kind `llm`: the answers of a model, or of several, to each row, held to a JSON Schema.
+
+mod answer;
+mod columns;
+mod judge;
+mod models;
+mod request;
+mod sureness;
+mod turns;
+mod votes;
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::Deserialize;
+use toml::Spanned;
+
+use self::models::{Chain, Model};
+use super::{
+    Answered, Ask, Columns, Compile, Compiled, Components, Kind, RowError, RowStage, RowWork,
+    Secret, Server, Work, World,
+};
+use crate::clients::Asking;
+use crate::manifest::Names;
+use crate::programs::{AnswerSchema, Jq, Template};
+use crate::table::Row;
+
+pub struct Llm;
+
+/// What `[stages.NAME]` may hold.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Settings {
+    /// A model of `[models]`.
+    #[schemars(with = "Option<String>")]
+    model: Option<Spanned<String>>,
+    /// Models of `[models]`, in place of `model`: each of them is asked about each row, and the
+    /// column `model` says which.
+    #[schemars(with = "Option<Vec<String>>")]
+    models: Option<Spanned<Vec<Spanned<String>>>>,
+    /// How often each row is asked; the column `sample` tells the answers apart.
+    #[schemars(with = "Option<u32>", range(min = 1))]
+    samples: Option<Spanned<NonZeroU32>>,
+    /// Fields of the answer: the samples become one row, with what most of them say there.
+    #[schemars(with = "Option<Names>")]
+    vote: Option<Spanned<Names>>,
+    /// A template file: what the model is told about its task.
+    #[schemars(with = "Option<String>")]
+    system: Option<Spanned<String>>,
+    /// A template file: what it is asked about the row.
+    #[schemars(with = "String")]
+    prompt: Spanned<String>,
+    /// A file with the JSON Schema of the answer; its fields become the row's. Without one the
+    /// answer's text becomes the field `answer`.
+    #[schemars(with = "Option<String>")]
+    schema: Option<Spanned<String>>,
+    /// How the answer's form is asked for; every form is checked against the schema here.
+    #[serde(default)]
+    answers: Answers,
+    /// A jq program, or a `.jq` file, over `{row, answer}`: each text that it yields is something
+    /// wrong with the answer.
+    #[schemars(with = "Option<String>")]
+    check: Option<Spanned<String>>,
+    /// How often a bad answer is asked again, with what was wrong.
+    #[serde(default = "two")]
+    repairs: u32,
+}
+
+fn two() -> u32 {
+    2
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum Answers {
+    /// The server holds the model to the schema.
+    #[default]
+    JsonSchema,
+    /// The server holds it to some JSON object.
+    JsonObject,
+    /// The server holds it to nothing; the first JSON object of the text counts.
+    Text,
+}
+
+impl Answers {
+    fn as_str(self) -> &'static str {
+        match self {
+            Answers::JsonSchema => "json_schema",
+            Answers::JsonObject => "json_object",
+            Answers::Text => "text",
+        }
+    }
+}
+
+struct Stage {
+    models: Vec<Chain>,
+    /// Its rows say which model was asked.
+    compares: bool,
+    /// How often each model is asked, where the settings say it.
+    samples: Option<NonZeroU32>,
+    /// What the samples vote on.
+    vote: Option<Vec<String>>,
+    system: Option<Template>,
+    prompt: Template,
+    schema: Option<AnswerSchema>,
+    schema_name: String,
+    answers: Answers,
+    check: Option<Jq>,
+    repairs: u32,
+    concurrency: usize,
+}
+
+impl Kind for Llm {
+    fn name(&self) -> &'static str {
+        "llm"
+    }
+
+    fn version(&self) -> u32 {
+        2
+    }
+
+    fn settings(&self, generator: &mut SchemaGenerator) -> Schema {
+        generator.subschema_for::<Settings>()
+    }
+
+    fn compile(&self, cx: &mut Compile<'_>) -> Option<Compiled> {
+        let settings: Settings = cx.settings()?;
+        let driver = cx.driver();
+        let shape = driver.as_ref().and_then(|driver| cx.row_shape(driver, true));
+        let filter = cx.filter();
+        let system = settings.system.as_ref().map(|path| cx.template_file(path));
+        let prompt = cx.template_file(&settings.prompt);
+        let schema = settings.schema.as_ref().map(|path| cx.schema(path));
+        let check = settings.check.as_ref().map(|text| cx.jq(text, "check"));
+        let models = models::chains(cx, &settings);
+        if let (Some(path), Some(Some(schema)), Answers::JsonSchema) =
+            (&settings.schema, &schema, settings.answers)
+        {
+            let faults = schema.unlike_strict();
+            if !faults.is_empty() {
+                let faults = faults.join(", ");
+                let message = format!("the schema `{}` is not strict: {faults}", path.get_ref());
+                let help = "providers take only schemas whose objects are closed and whose fields \
+                            are all required (`[\"string\", \"null\"]` for one that may be absent)";
+                cx.fail(path.span(), message, Some(help.into()));
+                return None;
+            }
+        }
+        // `None` inside is a setting that could not be read; outside, one that was not given.
+        let (system, schema, check) = (given(system)?, given(schema)?, given(check)?);
+        let (shape, models) = (shape?, models?);
+        let own = match &schema {
+            None => Some(vec!["answer".to_owned()]),
+            Some(schema) => schema.fields(),
+        };
+        let added = columns::added(cx, &settings, &shape, own.as_deref())?;
+        let added_to = |key: bool| {
+            let columns = added.iter().filter(move |added| added.joins_key == key);
+            columns.map(|added| added.column.to_owned())
+        };
+        let columns = match own {
+            None => Columns::Unknown,
+            Some(own) => {
+                let (first, last) = (added_to(true), added_to(false));
+                let carried = shape.key.iter().chain(&shape.keep).cloned().chain(first);
+                let made = own.into_iter().chain(last).chain(["_call".to_owned()]);
+                Columns::Known(carried.chain(made).collect())
+            }
+        };
+        let mut secrets: Vec<Secret> = Vec::new();
+        for secret in models.iter().flat_map(Chain::all).filter_map(Model::secret) {
+            if !secrets.contains(&secret) {
+                secrets.push(secret);
+            }
+        }
+        let at_once = models.iter().flat_map(Chain::all).map(|it| it.chat.pace.concurrency.get());
+        let schema_name = settings.schema.as_ref().map_or("answer", |path| stem(path.get_ref()));
+        let key = shape.key.iter().cloned().chain(added_to(true)).collect();
+        let stage = Stage {
+            concurrency: at_once.max().unwrap_or(1),
+            models,
+            compares: settings.models.is_some(),
+            samples: settings.samples.map(Spanned::into_inner),
+            vote: settings.vote.map(|fields| fields.into_inner().0),
+            system,
+            prompt: prompt?,
+            schema,
+            schema_name: schema_name.to_owned(),
+            answers: settings.answers,
+            check,
+            repairs: settings.repairs,
+        };
+        Some(Compiled {
+            work: Work::Rows(RowWork { stage: Arc::new(stage), shape, filter: filter? }),
+            columns,
+            key,
+            sources: std::mem::take(&mut cx.sources),
+            params: std::mem::take(&mut cx.params),
+            secrets,
+        })
+    }
+}
+
+/// Tells a setting that was not given from one that could not be read.
+fn given<T>(setting: Option<Option<T>>) -> Option<Option<T>> {
+    match setting {
+        None => Some(None),
+        Some(read) => read.map(Some),
+    }
+}
+
+/// `prompts/classify.schema.json` -> `classify`; what providers take as a schema's name.
+fn stem(path: &str) -> &str {
+    let name = path.rsplit('/').next().unwrap_or(path);
+    let name = name.split('.').next().unwrap_or(name);
+    let sound = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    if !name.is_empty() && name.len() <= 64 && name.chars().all(sound) { name } else { "answer" }
+}
+
+impl RowStage for Stage {
+    fn describe(&self, components: &mut dyn Components) {
+        for chain in &self.models {
+            let (first, fallbacks) = (chain.first(), chain.fallbacks());
+            // Rows name it; what a model is called changes no answer.
+            if self.compares || !fallbacks.is_empty() {
+                components.add("model", &first.name);
+            }
+            self.describe_model(first, components);
+            for model in fallbacks {
+                components.add("fallback", &model.name);
+                self.describe_model(model, components);
+            }
+        }
+        if let Some(samples) = self.samples {
+            components.add("samples", &samples.to_string());
+        }
+        if let Some(fields) = &self.vote {
+            components.add("vote", &fields.join(","));
+        }
+        for (name, template) in [("system", self.system.as_ref()), ("prompt", Some(&self.prompt))] {
+            for source in template.into_iter().flat_map(|template| &template.sources) {
+                components.add(name, &source.text);
+            }
+        }
+        if let Some(schema) = &self.schema {
+            components.add("schema", &schema.value.to_string());
+        }
+        if let Some(check) = &self.check {
+            components.add("check", &check.text);
+        }
+        components.add("answers", self.answers.as_str());
+        components.add("repairs", &self.repairs.to_string());
+    }
+
+    fn ask(&self, row: &Row) -> Result<Ask, RowError> {
+        // A check sees the whole row, so the whole row decides.
+        let text = match &self.check {
+            Some(_) => serde_json::to_string(row).expect("rows always serialize"),
+            None => String::new(),
+        };
+        let mut requests = Vec::new();
+        for chain in &self.models {
+            let model = chain.first();
+            let body = self.body(model, row)?;
+            requests.extend((0..self.samples()).map(|sample| model.chat.request(&body, sample)));
+        }
+        Ok(Ask { requests, text })
+    }
+
+    fn is_bounded(&self) -> bool {
+        self.models.iter().flat_map(Chain::all).all(Model::is_bounded)
+    }
+
+    fn servers(&self) -> Vec<Server<'_>> {
+        self.models.iter().flat_map(Chain::all).map(Model::server).collect()
+    }
+
+    fn concurrency(&self) -> usize {
+        self.concurrency
+    }
+
+    fn run<'a>(
+        &'a self,
+        rows: &'a [(Row, Ask)],
+        asking: &'a Asking,
+        world: &'a World,
+    ) -> BoxFuture<'a, Vec<Result<Answered, RowError>>> {
+        Box::pin(async move {
+            let mut results = Vec::with_capacity(rows.len());
+            for (row, ask) in rows {
+                results.push(self.take_turns(row, ask, asking, world).await);
+            }
+            results
+        })
+    }
+}
