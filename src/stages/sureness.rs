@@ -10,21 +10,22 @@ use crate::table::Row;
 /// An answer's tokens, each with the place of its text and its log probability.
 pub(super) struct Sureness<'a> {
     said: &'a str,
+    /// Where the answer stands in what the tokens spell. A server may take it out of more: a fence
+    /// of code, the mark of its end.
+    start: Option<usize>,
     tokens: Vec<(Range<usize>, f64)>,
-    /// Whether the tokens spell what was said. Some servers tell of one more that ends the answer.
-    spelled: bool,
 }
 
 impl<'a> Sureness<'a> {
     pub fn of(logprobs: &[(Vec<u8>, f64)], said: &'a str) -> Sureness<'a> {
-        let mut text = Vec::with_capacity(said.len());
-        let mut tokens = Vec::with_capacity(logprobs.len());
-        for (bytes, logprob) in logprobs {
-            let start = text.len();
-            text.extend_from_slice(bytes);
-            tokens.push((start..text.len(), *logprob));
-        }
-        Sureness { said, tokens, spelled: text.starts_with(said.as_bytes()) }
+        let mut spelled = Vec::new();
+        let tokens = logprobs.iter().map(|(bytes, logprob)| {
+            let start = spelled.len();
+            spelled.extend_from_slice(bytes);
+            (start..spelled.len(), *logprob)
+        });
+        let tokens = tokens.collect();
+        Sureness { said, start: memchr::memmem::find(&spelled, said.as_bytes()), tokens }
     }
 
     /// The mean log probability of a token; `None` where none was told.
@@ -36,18 +37,20 @@ impl<'a> Sureness<'a> {
     /// How likely each field's value was, from 0 to 1, given what stands before it: of the outermost
     /// fields that hold a text, a number, a boolean or null. Empty where the tokens do not tell.
     pub fn of_fields(&self) -> Row {
-        let mut found = Row::new();
-        let Some((at, fields)) = self.object().filter(|_| self.spelled) else { return found };
+        let (Some(start), Some((at, fields))) = (self.start, self.object()) else {
+            return Row::new();
+        };
         let plain = fields.into_iter().filter(|(_, value)| !value.is_object() && !value.is_array());
-        for (name, _) in plain {
+        let sure = plain.map(|(name, _)| {
             let place = place_of(self.said, at, std::slice::from_ref(&name));
+            let place = start + place.start..start + place.end;
             let spells = |token: &&(Range<usize>, f64)| {
                 token.0.start < place.end && place.start < token.0.end
             };
             let sum: f64 = self.tokens.iter().filter(spells).map(|(_, logprob)| logprob).sum();
-            found.insert(name, rounded(sum.exp()).into());
-        }
-        found
+            (name, rounded(sum.exp()).into())
+        });
+        sure.collect()
     }
 
     /// The first JSON object in what was said, and where it begins.
@@ -93,6 +96,10 @@ mod tests {
         assert_eq!(fields["label"], 0.416862);
         assert_eq!(fields["n"], 0.367879);
         assert!(Sureness::of(&tokens[1..], &said).of_fields().is_empty(), "not the same text");
+        let mut more = tokens.clone();
+        more.insert(0, (b"```json\n".to_vec(), -3.0));
+        more.push((b"\n```".to_vec(), -3.0));
+        assert_eq!(Sureness::of(&more, &said).of_fields(), fields, "only what it was taken out of");
         assert!(Sureness::of(&[], "").mean().is_none());
     }
 
