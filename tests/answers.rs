@@ -198,6 +198,18 @@ fn failures_in_passing_are_never_stored() {
 }
 
 #[test]
+fn an_answer_that_ended_in_an_error_is_none() {
+    let simulator = Simulator::start(&[]);
+    let space = space(&simulator, "");
+    let body = completion(json!({"role": "assistant", "content": "{\"label\": \"a\"}"}), "error");
+    simulator.fault(json!({"path": "/v1", "status": 200, "body": body, "times": 1}));
+    space.run(&[]).expect(0);
+    assert_eq!(simulator.total(), 3, "two texts, one of them asked again");
+    let rows = space.rows("data/labels.json");
+    assert!(rows.iter().all(|row| row["_call"]["finish_reason"] == "stop"), "{rows:?}");
+}
+
+#[test]
 fn a_field_that_no_prompt_reads_changes_nothing() {
     let simulator = Simulator::start(&[]);
     let space = space(&simulator, "");

@@ -207,3 +207,20 @@ fn a_call_is_told_with_all_that_decides_and_how_it_was_come_by() {
         assert!(!text.contains("flow-attempts") && !text.contains("flow-took"), "{text}");
     }
 }
+
+#[test]
+fn what_cannot_change_an_answer_is_in_no_key() {
+    let simulator = Simulator::start(&[]);
+    for api in ["chat", "responses"] {
+        let space =
+            space(&simulator, &format!("api = \"{api}\"\nbody = {{ service_tier = \"auto\" }}"));
+        space.run(&[]).expect(0);
+        let rows = space.read("data/labels.json");
+        let asked = simulator.total();
+        let cached = "prompt_cache_key = \"a\", prompt_cache_options = { mode = \"explicit\" }";
+        space.edit("pipeline.toml", "service_tier = \"auto\"", cached);
+        let ran = space.run(&[]).expect(0);
+        assert_eq!((ran.json()["calls"].as_u64(), simulator.total()), (Some(0), asked), "{api}");
+        assert_eq!(space.read("data/labels.json"), rows);
+    }
+}

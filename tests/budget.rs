@@ -95,6 +95,19 @@ fn so_much_money_and_no_more() {
 }
 
 #[test]
+fn what_may_go_into_the_providers_cache_is_set_aside_at_that_price() {
+    let simulator = simulator();
+    let space = space(&simulator);
+    space.run(&["items"]).expect(0);
+    let ran = space.run(&["--max-cost", "0.04"]).expect(3);
+    assert_eq!(ran.json()["calls"], 1);
+    let dear = "price = { input = 100.0, output = 400.0, cache_write = 1000.0 }\n";
+    space.edit("pipeline.toml", PRICE, dear);
+    let ran = space.run(&["--max-cost", "0.04"]).expect(3);
+    assert_eq!(ran.json()["calls"], 0, "one alone might cost more");
+}
+
+#[test]
 fn a_run_does_what_the_plan_said() {
     let simulator = simulator();
     let space = space(&simulator);

@@ -589,6 +589,10 @@ fn settings_that_a_model_does_not_take_are_told() {
         ),
         ("model = \"o3\"\n<<logprobs = 2>>", ["`o3` takes no `logprobs`", "`vote`"]),
         (
+            "model = \"gpt-5.2\"\n<<temperature = 0>>",
+            ["`gpt-5.2` takes no `temperature`", "`reasoning_effort = \"none\"`"],
+        ),
+        (
             "model = \"gpt-5\"\n<<max_tokens = 5>>",
             ["`gpt-5` takes no `max_tokens`", "`max_completion_tokens`"],
         ),

@@ -37,7 +37,7 @@ pub(super) struct Arguments {
     /// Stop at the first stage that is not complete
     #[arg(long)]
     fail_fast: bool,
-    /// Stop before more than this is spent; models need a `price` and `max_tokens`
+    /// Stop before more than this is spent; models need a `price` and a longest answer (`max_tokens`)
     #[arg(long, value_name = "USD", value_parser = dollars)]
     max_cost: Option<f64>,
     /// Stop after so many calls

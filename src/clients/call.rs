@@ -38,13 +38,14 @@ pub fn is_search(url: &str) -> bool {
 }
 
 /// Fields of a model request's body that cannot change the answer. Everything else counts.
-const DENIED: [&str; 9] = [
+const DENIED: [&str; 10] = [
     "stream",
     "stream_options",
     "user",
     "metadata",
     "safety_identifier",
     "prompt_cache_key",
+    "prompt_cache_options",
     "prompt_cache_retention",
     "service_tier",
     "store",

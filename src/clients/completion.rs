@@ -29,8 +29,8 @@ pub struct Completion {
     pub model: Option<String>,
     pub system_fingerprint: Option<String>,
     pub usage: Usage,
-    /// Each token of the text with its log probability, where that was asked for.
-    pub logprobs: Vec<(String, f64)>,
+    /// The bytes of each token of the text with its log probability, where that was asked for.
+    pub logprobs: Vec<(Vec<u8>, f64)>,
 }
 
 impl Completion {
@@ -90,10 +90,19 @@ pub(super) fn is_response(answer: &Value) -> bool {
     answer["object"] == "response" || answer.get("output").is_some_and(Value::is_array)
 }
 
-fn logprobs(tokens: &Value) -> Vec<(String, f64)> {
-    let token =
-        |token: &Value| Some((token["token"].as_str()?.to_owned(), token["logprob"].as_f64()?));
+fn logprobs(tokens: &Value) -> Vec<(Vec<u8>, f64)> {
+    let token = |token: &Value| Some((bytes(token)?, token["logprob"].as_f64()?));
     tokens.as_array().into_iter().flatten().filter_map(token).collect()
+}
+
+/// A token may end inside of a character: its text is then a makeshift, and only its bytes, which not
+/// every server tells, are what the model wrote.
+fn bytes(token: &Value) -> Option<Vec<u8>> {
+    let byte = |byte: &Value| byte.as_u64().and_then(|byte| u8::try_from(byte).ok());
+    match token["bytes"].as_array() {
+        Some(bytes) => bytes.iter().map(byte).collect(),
+        None => Some(token["token"].as_str()?.as_bytes().to_vec()),
+    }
 }
 
 #[cfg(test)]
@@ -134,6 +143,22 @@ mod tests {
         assert_eq!(completion.said, "{\"a\": 1}");
         assert_eq!((completion.usage.input, completion.usage.cached_input), (7, 3));
         assert_eq!((completion.usage.output, completion.usage.reasoning), (5, 2));
+    }
+
+    #[test]
+    fn a_token_is_its_bytes_where_they_are_told() {
+        let content = json!([
+            {"token": "\\xe2\\x80", "logprob": -0.5, "bytes": [0xE2, 0x80]},
+            {"token": "\\x94", "logprob": -0.25, "bytes": [0x94]},
+            {"token": "no", "logprob": -0.125, "bytes": null},
+        ]);
+        let answer = json!({ "choices": [{ "logprobs": { "content": content } }] });
+        let tokens = Completion::of(&answer).logprobs;
+        assert_eq!(
+            tokens.iter().flat_map(|(bytes, _)| bytes.clone()).collect::<Vec<_>>(),
+            "—no".as_bytes()
+        );
+        assert_eq!(tokens.iter().map(|(_, logprob)| logprob).sum::<f64>(), -0.875);
     }
 
     #[test]

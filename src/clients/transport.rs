@@ -834,11 +834,14 @@ fn whole(request: &Request, headers: &HeaderMap, body: &Bytes) -> Result<(), Fai
 /// A model's answer has ended, well or not.
 fn completed(value: &Value) -> Result<(), Failure> {
     if !is_response(value) {
-        let choices = value.get("choices").and_then(Value::as_array);
-        return match choices.is_none_or(Vec::is_empty) {
-            true => Err(passing("the answer holds no choices")),
-            false => Ok(()),
-        };
+        let choice = value.get("choices").and_then(|choices| choices.get(0));
+        let choice = choice.ok_or_else(|| passing("the answer holds no choices"))?;
+        // A server that stands between may have begun to answer when the one behind it failed.
+        if choice["finish_reason"] == "error" {
+            let why = choice["error"]["message"].as_str().unwrap_or("without a reason");
+            return Err(passing(format!("the answer ended in an error: {why}")));
+        }
+        return Ok(());
     }
     match value["status"].as_str() {
         Some("completed" | "incomplete") => Ok(()),

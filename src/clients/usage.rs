@@ -50,13 +50,17 @@ impl Usage {
     }
 
     /// The most that `request` is thought to take: its tokens and the longest answer that it allows.
+    /// All of it may be put into the provider's cache, which may cost more than to be read.
     pub fn most(request: &Request) -> Usage {
         if request.service == Service::Github {
             return Usage::default();
         }
         let input = tokens_of(request.body.len());
         let output = u64::from(request.pace.tokens).saturating_sub(input);
-        Usage { input, output, ..Usage::default() }
+        let price = request.price.as_ref();
+        let dearer = price.is_some_and(|it| it.cache_write.is_some_and(|write| write > it.input));
+        let cache_written = if dearer { input } else { 0 };
+        Usage { input, output, cache_written, ..Usage::default() }
     }
 
     /// In millionths of a USD, at the request's price; 0 where that is not known.

@@ -56,7 +56,8 @@ pub enum RunError {
     Secrets { missing: Vec<String> },
     /// What a stage's calls cost is not known, and a run was to keep to a cost.
     #[error(
-        "what stage `{stage}` costs is not known; give its model a `price`, or leave `--max-cost` out"
+        "what stage `{stage}` costs is not known; give its model a `price` and a longest answer \
+         (`max_tokens`, `max_completion_tokens`, `max_output_tokens`), or leave `--max-cost` out"
     )]
     NoPrice { stage: String },
     #[error(transparent)]

@@ -16,7 +16,9 @@ struct Family {
     refuses: fn(&ModelSection) -> Vec<(&'static str, &'static str)>,
 }
 
-const FAMILIES: [Family; 2] = [
+/// The first that fits counts.
+const FAMILIES: [Family; 3] = [
+    Family { names: &["gpt-5.", "gpt-6"], refuses: willing },
     Family { names: &["o1", "o3", "o4", "gpt-5"], refuses: reasoning },
     Family { names: &["gpt-4", "gpt-3.5", "chatgpt-4o"], refuses: plain },
 ];
@@ -41,13 +43,13 @@ pub fn unsupported(model: &ModelSection) -> Vec<Unsupported> {
         let why = format!("the API `{api}` has no `{setting}`");
         found.push(Unsupported { setting, why, help });
     }
+    // One that was tuned takes what the one that it was made of takes.
+    let name = model.model.strip_prefix("ft:").unwrap_or(&model.model);
     // What can be chosen from an alias of a conversation is not told anywhere.
     let named = |family: &&Family| {
-        family.names.iter().any(|name| model.model.starts_with(name))
-            && !model.model.contains("-chat")
+        family.names.iter().any(|beginning| name.starts_with(beginning)) && !name.contains("-chat")
     };
-    let openai = model.base_url == Text::Plain(OPENAI.into());
-    let family = FAMILIES.iter().find(named).filter(|_| openai);
+    let family = FAMILIES.iter().find(named).filter(|_| is_openai(&model.base_url));
     let refused = family.map(|family| (family.refuses)(model)).unwrap_or_default();
     for (setting, help) in refused.into_iter().filter(|(setting, _)| is_set(model, setting)) {
         let why = format!("`{}` takes no `{setting}`", model.model);
@@ -56,21 +58,33 @@ pub fn unsupported(model: &ModelSection) -> Vec<Unsupported> {
     found
 }
 
+fn is_openai(base_url: &Text) -> bool {
+    matches!(base_url, Text::Plain(url) if url.trim_end_matches('/') == OPENAI)
+}
+
+/// Those that think, whatever they are told.
 fn reasoning(model: &ModelSection) -> Vec<(&'static str, &'static str)> {
-    let mut refused = Vec::new();
-    if model.api == ModelApi::Chat {
-        refused.push(("max_tokens", "write `max_completion_tokens`"));
-    }
-    // The newer ones do not think if they are told so, and are then as the others are.
-    if model.reasoning_effort.as_deref() != Some("none") {
-        let help = "leave it out; how sure it is, several answers tell (`samples`, `vote`)";
-        refused.push(("temperature", "leave it out: a model that thinks chooses it itself"));
-        refused.push(("top_p", "leave it out: a model that thinks chooses it itself"));
-        refused.push(("logprobs", help));
-    }
+    let help = "leave it out: a model that thinks chooses it itself";
+    let votes = "leave it out; how sure it is, several answers tell (`samples`, `vote`)";
+    let mut refused = vec![("temperature", help), ("top_p", help), ("logprobs", votes)];
+    refused.extend(limit(model));
     refused
 }
 
+/// Those that think unless they are told not to, and are then as the others are.
+fn willing(model: &ModelSection) -> Vec<(&'static str, &'static str)> {
+    let help = "leave it out, or let it not think (`reasoning_effort = \"none\"`)";
+    let thinks = model.reasoning_effort.as_deref() != Some("none");
+    let settings = ["temperature", "top_p", "logprobs"].into_iter().filter(|_| thinks);
+    settings.map(|setting| (setting, help)).chain(limit(model)).collect()
+}
+
+/// The API for chats has two names for the longest answer, and models that think know the newer one.
+fn limit(model: &ModelSection) -> Option<(&'static str, &'static str)> {
+    (model.api == ModelApi::Chat).then_some(("max_tokens", "write `max_completion_tokens`"))
+}
+
+/// Those that do not think.
 fn plain(_: &ModelSection) -> Vec<(&'static str, &'static str)> {
     vec![("reasoning_effort", "leave it out: it does not think before it answers")]
 }
@@ -86,5 +100,62 @@ fn is_set(model: &ModelSection, setting: &str) -> bool {
         "reasoning_effort" => model.reasoning_effort.is_some(),
         "logprobs" => model.logprobs.is_some(),
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The settings of `model` that are refused.
+    fn refused(model: ModelSection) -> Vec<&'static str> {
+        unsupported(&model).into_iter().map(|it| it.setting).collect()
+    }
+
+    fn warm(name: &str, effort: Option<&str>) -> ModelSection {
+        ModelSection {
+            model: name.into(),
+            temperature: Some(0.0),
+            reasoning_effort: effort.map(str::to_owned),
+            ..ModelSection::default()
+        }
+    }
+
+    #[test]
+    fn what_thinks_takes_no_temperature() {
+        for name in ["o1", "o3-mini", "o4-mini", "gpt-5", "gpt-5-nano", "ft:gpt-5-mini:us"] {
+            assert_eq!(refused(warm(name, None)), ["temperature"], "{name}");
+            assert_eq!(refused(warm(name, Some("none"))), ["temperature"], "{name}");
+        }
+        for name in ["gpt-5.1", "gpt-5.2-2025-12-11", "gpt-6-luna"] {
+            assert_eq!(refused(warm(name, None)), ["temperature"], "{name}");
+            assert_eq!(refused(warm(name, Some("low"))), ["temperature"], "{name}");
+            assert_eq!(refused(warm(name, Some("none"))), [""; 0], "{name}");
+        }
+        for name in ["gpt-4.1", "ft:gpt-4o-mini:us", "gpt-5-chat-latest", "another"] {
+            assert_eq!(refused(warm(name, None)), [""; 0], "{name}");
+        }
+    }
+
+    #[test]
+    fn only_what_openai_serves_is_known() {
+        let at = |base_url: &str| ModelSection {
+            base_url: Text::Plain(base_url.into()),
+            ..warm("gpt-5", None)
+        };
+        assert_eq!(refused(at("https://api.openai.com/v1/")), ["temperature"]);
+        assert_eq!(refused(at("http://localhost:8000/v1")), [""; 0]);
+    }
+
+    #[test]
+    fn what_thinks_knows_the_newer_name_of_the_longest_answer() {
+        let limited = |model: &str, api| {
+            let (max_tokens, model) = (Some(5), model.into());
+            refused(ModelSection { model, api, max_tokens, ..ModelSection::default() })
+        };
+        assert_eq!(limited("gpt-5", ModelApi::Chat), ["max_tokens"]);
+        assert_eq!(limited("gpt-5.1", ModelApi::Chat), ["max_tokens"]);
+        assert_eq!(limited("gpt-4.1", ModelApi::Chat), [""; 0]);
+        assert_eq!(limited("gpt-5", ModelApi::Responses), ["max_tokens"], "it has neither");
     }
 }

@@ -7,5 +7,5 @@ mod schema;
 mod template;
 
 pub use jq::Jq;
-pub use schema::AnswerSchema;
+pub use schema::{AnswerSchema, place_of};
 pub use template::{Condition, Template, TemplateError};

@@ -76,7 +76,7 @@ impl AnswerSchema {
 
 /// Where the value at the end of `steps` stands, from the value at `at` on; `text` is valid JSON.
 /// Where a step leads nowhere, the last value that there is.
-fn place_of(text: &str, at: usize, steps: &[String]) -> Range<usize> {
+pub fn place_of(text: &str, at: usize, steps: &[String]) -> Range<usize> {
     let is_gap = |c: char| c.is_ascii_whitespace() || c == ',' || c == ':';
     let skip = |at: usize| text.len() - text[at..].trim_start_matches(is_gap).len();
     let end = |at: usize| {

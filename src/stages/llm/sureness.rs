@@ -2,25 +2,30 @@
 
 use std::ops::Range;
 
-use serde_json::Value;
+use serde_json::Deserializer;
 
+use crate::programs::place_of;
 use crate::table::Row;
 
 /// An answer's tokens, each with the place of its text and its log probability.
 pub(super) struct Sureness<'a> {
     said: &'a str,
+    /// Where the answer stands in what the tokens spell. A server may take it out of more: a fence
+    /// of code, the mark of its end.
+    start: Option<usize>,
     tokens: Vec<(Range<usize>, f64)>,
 }
 
 impl<'a> Sureness<'a> {
-    pub fn of(logprobs: &[(String, f64)], said: &'a str) -> Sureness<'a> {
-        let mut end = 0;
-        let tokens = logprobs.iter().map(|(text, logprob)| {
-            let start = end;
-            end += text.len();
-            (start..end, *logprob)
+    pub fn of(logprobs: &[(Vec<u8>, f64)], said: &'a str) -> Sureness<'a> {
+        let mut spelled = Vec::new();
+        let tokens = logprobs.iter().map(|(bytes, logprob)| {
+            let start = spelled.len();
+            spelled.extend_from_slice(bytes);
+            (start..spelled.len(), *logprob)
         });
-        Sureness { said, tokens: tokens.collect() }
+        let tokens = tokens.collect();
+        Sureness { said, start: memchr::memmem::find(&spelled, said.as_bytes()), tokens }
     }
 
     /// The mean log probability of a token; `None` where none was told.
@@ -30,59 +35,91 @@ impl<'a> Sureness<'a> {
     }
 
     /// How likely each field's value was, from 0 to 1, given what stands before it: of the outermost
-    /// fields that hold a text, a number, a boolean or null. What the tokens do not spell is left out.
+    /// fields that hold a text, a number, a boolean or null. Empty where the tokens do not tell.
     pub fn of_fields(&self) -> Row {
-        let end = self.tokens.last().map_or(0, |(place, _)| place.end);
-        let Ok(Value::Object(fields)) = serde_json::from_str(self.said) else { return Row::new() };
-        if end != self.said.len() {
+        let (Some(start), Some((at, fields))) = (self.start, self.object()) else {
             return Row::new();
-        }
-        let mut from = 0;
-        let mut found = Row::new();
-        for (name, value) in fields {
-            let Some(place) = self.place(from, &name, &value) else { continue };
-            from = place.end;
+        };
+        let plain = fields.into_iter().filter(|(_, value)| !value.is_object() && !value.is_array());
+        let sure = plain.map(|(name, _)| {
+            let place = place_of(self.said, at, std::slice::from_ref(&name));
+            let place = start + place.start..start + place.end;
             let spells = |token: &&(Range<usize>, f64)| {
                 token.0.start < place.end && place.start < token.0.end
             };
             let sum: f64 = self.tokens.iter().filter(spells).map(|(_, logprob)| logprob).sum();
-            if !value.is_object() && !value.is_array() {
-                found.insert(name, sum.exp().into());
-            }
-        }
-        found
+            (name, rounded(sum.exp()).into())
+        });
+        sure.collect()
     }
 
-    /// Where a field's value stands, at `from` or after it. A model writes JSON as it likes: only
-    /// what is written as it would be here is found.
-    fn place(&self, from: usize, name: &str, value: &Value) -> Option<Range<usize>> {
-        let name = serde_json::to_string(name).ok()?;
-        let value = value.to_string();
-        let at = from + self.said[from..].find(&name)? + name.len();
-        let rest = self.said[at..].trim_start().strip_prefix(':')?.trim_start();
-        let start = self.said.len() - rest.len();
-        rest.starts_with(&value).then(|| start..start + value.len())
+    /// The first JSON object in what was said, and where it begins.
+    fn object(&self) -> Option<(usize, Row)> {
+        let read = |at: usize| {
+            let mut values = Deserializer::from_str(&self.said[at..]).into_iter::<Row>();
+            Some((at, values.next()?.ok()?))
+        };
+        self.said.match_indices('{').take(50).find_map(|(at, _)| read(at))
     }
+}
+
+/// To six digits: the last ones of an exponential are not the same on every machine.
+fn rounded(probability: f64) -> f64 {
+    (probability * 1e6).round() / 1e6
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn tokens(texts: &[(&str, f64)]) -> Vec<(Vec<u8>, f64)> {
+        texts.iter().map(|(text, logprob)| (text.as_bytes().to_vec(), *logprob)).collect()
+    }
+
     #[test]
     fn a_fields_tokens_tell_how_sure_it_is() {
-        let tokens = [("{\"", -0.1), ("label", 0.0), ("\": \"", 0.0), ("bu", -0.5), ("g", -0.25)];
-        let rest = [("\", \"n\":", -0.125), (" 7}", -1.0)];
-        let tokens: Vec<(String, f64)> =
-            tokens.iter().chain(&rest).map(|(text, it)| ((*text).to_owned(), *it)).collect();
-        let said: String = tokens.iter().map(|(text, _)| text.as_str()).collect();
+        let texts = [
+            ("{\"", -0.1),
+            ("label", 0.0),
+            ("\": \"", 0.0),
+            ("bu", -0.5),
+            ("g", -0.25),
+            ("\", \"n\":", -0.125),
+            (" 7}", -1.0),
+        ];
+        let said: String = texts.iter().map(|(text, _)| *text).collect();
+        let tokens = tokens(&texts);
         let sure = Sureness::of(&tokens, &said);
         assert!((sure.mean().unwrap() + 1.975 / 7.0).abs() < 1e-12);
         let fields = sure.of_fields();
         // Its quotes belong to a text; tokens that reach beyond it count whole.
-        assert_eq!(fields["label"], (-0.5_f64 - 0.25 - 0.125).exp());
-        assert_eq!(fields["n"], (-1.0_f64).exp());
+        assert_eq!(fields["label"], 0.416862);
+        assert_eq!(fields["n"], 0.367879);
         assert!(Sureness::of(&tokens[1..], &said).of_fields().is_empty(), "not the same text");
+        let mut more = tokens.clone();
+        more.insert(0, (b"```json\n".to_vec(), -3.0));
+        more.push((b"\n```".to_vec(), -3.0));
+        assert_eq!(Sureness::of(&more, &said).of_fields(), fields, "only what it was taken out of");
         assert!(Sureness::of(&[], "").mean().is_none());
+    }
+
+    #[test]
+    fn a_field_is_found_however_the_answer_is_written() {
+        let texts = [
+            ("Here: ```json\n{ \"why\" :", -9.0),
+            (" \"so \\\"label\\\": \\\"bug\\\" \\u2014", -0.5),
+            (" it is\"", -0.25),
+            (",\n \"in\": {\"label\": \"bug\"},\n \"label\"", -9.0),
+            (":", -9.0),
+            ("\"bug\"", -0.125),
+            ("\n}\n```", -9.0),
+            ("<|end|>", -9.0),
+        ];
+        let said: String = texts[..7].iter().map(|(text, _)| *text).collect();
+        let fields = Sureness::of(&tokens(&texts), &said).of_fields();
+        let names: Vec<&str> = fields.keys().map(String::as_str).collect();
+        assert_eq!(names, ["why", "label"]);
+        assert_eq!(fields["why"], 0.472367);
+        assert_eq!(fields["label"], 0.882497);
     }
 }
