@@ -112,22 +112,10 @@ impl Kind for Llm {
         let filter = cx.filter();
         let system = settings.system.as_ref().map(|path| cx.template_file(path));
         let prompt = cx.template_file(&settings.prompt);
-        let schema = settings.schema.as_ref().map(|path| cx.schema(path));
+        let strict = settings.answers == Answers::JsonSchema;
+        let schema = settings.schema.as_ref().map(|path| cx.schema(path, strict));
         let check = settings.check.as_ref().map(|text| cx.jq(text, "check"));
         let model = model(cx, &settings.model);
-        if let (Some(path), Some(Some(schema)), Answers::JsonSchema) =
-            (&settings.schema, &schema, settings.answers)
-        {
-            let faults = schema.unlike_strict();
-            if !faults.is_empty() {
-                let faults = faults.join(", ");
-                let message = format!("the schema `{}` is not strict: {faults}", path.get_ref());
-                let help = "providers take only schemas whose objects are closed and whose fields \
-                            are all required (`[\"string\", \"null\"]` for one that may be absent)";
-                cx.fail(path.span(), message, Some(help.into()));
-                return None;
-            }
-        }
         let (model, chat) = model?;
         // `None` inside is a setting that could not be read; outside, one that was not given.
         let (system, schema, check) = (given(system)?, given(schema)?, given(check)?);
@@ -445,7 +433,8 @@ impl Stage {
         match found {
             Err(fault) => bad(vec![format!("the answer is no JSON: {fault}")]),
             Ok(answer) => match (schema.faults(&answer), answer) {
-                (faults, Value::Object(fields)) if faults.is_empty() => {
+                (faults, Value::Object(mut fields)) if faults.is_empty() => {
+                    schema.complete(&mut fields);
                     self.checked(row, said, fields)
                 }
                 (faults, _) => bad(faults),
