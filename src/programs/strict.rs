@@ -193,10 +193,10 @@ fn or_null(mut schema: Value) -> Value {
         types.push("null".into());
     }
     schema["type"] = types.into();
-    if let Some(Value::Array(values)) = schema.get_mut("enum") {
-        if !values.contains(&Value::Null) {
-            values.push(Value::Null);
-        }
+    if let Some(Value::Array(values)) = schema.get_mut("enum")
+        && !values.contains(&Value::Null)
+    {
+        values.push(Value::Null);
     }
     schema
 }
