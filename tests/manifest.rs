@@ -592,6 +592,11 @@ fn what_providers_refuse_in_a_schema_is_told_inside_its_file() {
             "under `$defs`",
         ),
         (
+            "{ \"anyOf\": [{ \"type\": \"null\" }], \"$ref\": <<\"#\">> }",
+            "`$ref` stands beside `anyOf`",
+            "each of the cases",
+        ),
+        (
             "{ \"type\": \"array\", \"items\": { \"type\": \"string\" }, \"$defs\": <<{}>> }",
             "`$defs` stands inside another schema",
             "write it at the root",

@@ -128,6 +128,11 @@ pub fn strict_form(schema: &Value) -> Result<Value, Vec<Refused>> {
             making.refuse("its root must be `\"type\": \"object\"`", help);
         });
     }
+    if making.faults.is_empty() {
+        // The nulls that were added count too.
+        making = Making::default();
+        making.schema(&sent, 0);
+    }
     if making.faults.is_empty() { Ok(sent) } else { Err(making.faults) }
 }
 
@@ -148,7 +153,7 @@ pub fn checked_form(schema: &Value) -> Value {
     let mut checked = Map::new();
     for (keyword, value) in object {
         let mut value = match keyword.as_str() {
-            "items" | "contains" => checked_form(value),
+            "items" => checked_form(value),
             "properties" | "anyOf" | "oneOf" | "allOf" | "$defs" | "definitions" => each(value),
             _ => value.clone(),
         };
@@ -251,18 +256,20 @@ impl Making {
             self.typed(object, types, &mut sent);
             return Value::Object(sent);
         }
-        let alone = ["anyOf", "$ref", "title", "description", "$defs", "definitions"];
-        let beside = |name: &&String| !alone.contains(&name.as_str());
+        let main = if sent.contains_key("anyOf") { "anyOf" } else { "$ref" };
+        let beside = |name: &&String| {
+            let notes = ["title", "description", "$defs", "definitions"];
+            *name != main && !notes.contains(&name.as_str())
+        };
         if let Some(beside) = sent.keys().find(beside).cloned() {
             let help = "write it into each of the cases, or into what is referred to";
-            let message = format!("`{beside}` stands beside `anyOf` or `$ref`");
+            let message = format!("`{beside}` stands beside `{main}`");
             self.step(&beside, |making| making.refuse(message, help));
         }
-        if sent.len() > 1 {
-            // A reference stands alone.
-            if let Some(reference) = sent.shift_remove("$ref") {
-                sent.insert("anyOf".into(), json!([{ "$ref": reference }]));
-            }
+        // A reference stands alone.
+        if main == "$ref" && sent.len() > 1 {
+            let reference = sent.shift_remove(main);
+            sent.insert("anyOf".into(), json!([{ "$ref": reference }]));
         }
         Value::Object(sent)
     }
@@ -621,7 +628,7 @@ mod tests {
         for fine in [
             root(fields(5_000)),
             nested(10),
-            root(json!({ "a": texts(500, 1), "b": texts(500, 1) })),
+            root(json!({ "a": texts(499, 1), "b": texts(499, 1) })),
             root(json!({ "a": texts(250, 20) })),
             root(json!({ "a": texts(300, 10) })),
             root(wide.clone()),
@@ -635,7 +642,7 @@ mod tests {
             (root(fields(5_001)), "properties/05000", "more than 5000 properties"),
             (nested(11), levels.as_str(), "nested more than 10 levels deep"),
             (
-                root(json!({ "a": texts(500, 1), "b": texts(501, 1) })),
+                root(json!({ "a": texts(499, 1), "b": texts(500, 1) })),
                 "properties/b/enum",
                 "more than 1000 values",
             ),
