@@ -290,6 +290,36 @@ fn sent_schema(space: &TestSpace) -> Value {
 }
 
 #[test]
+fn what_is_made_of_a_schema_is_what_providers_take() {
+    let simulator = Simulator::start(&["--strict-schemas"]);
+    let space = space(&simulator, "");
+    let schema = json!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": "https://labels.invalid/one",
+        "type": "object",
+        "properties": {
+            "label": { "oneOf": [{ "const": "a" }, { "const": "b" }], "default": "a" },
+            "why": { "type": "string", "maxLength": 10_000 },
+            "place": { "allOf": [{ "$ref": "#/$defs/place" }], "description": "where" },
+            "parts": { "items": { "$ref": "#/$defs/part" }, "maxItems": 2 },
+            "level": { "enum": [1, 2, 3] },
+        },
+        "required": ["label"],
+        "$defs": {
+            "place": { "properties": { "file": { "type": "string" } } },
+            "part": { "properties": { "name": { "type": "string" }, "place": { "$ref": "#/$defs/place" } } },
+        },
+    });
+    space.write("s.json", schema.to_string());
+    space.run(&[]).expect(0);
+    let fields = ["id", "label", "why", "place", "parts", "level", "_call"];
+    for row in space.rows("data/labels.json") {
+        assert!(row["label"] == "a" || row["label"] == "b", "{row}");
+        assert!(row.as_object().unwrap().keys().eq(fields.iter()), "in the schema's order: {row}");
+    }
+}
+
+#[test]
 fn what_is_no_object_is_no_answer() {
     let simulator = Simulator::start(&[]);
     let space = space(&simulator, "answers = \"json_object\"\nrepairs = 0");

@@ -206,10 +206,12 @@ fn what_a_provider_once_answered_replays_through_flow() {
             for (told, then) in [
                 ("model", &exchange.request["model"]),
                 ("returned_model", &answer["model"]),
+                ("system_fingerprint", &answer["system_fingerprint"]),
                 ("finish_reason", &answer["choices"][0]["finish_reason"]),
                 ("tokens_in", &usage["prompt_tokens"]),
                 ("tokens_in_cached", &usage["prompt_tokens_details"]["cached_tokens"]),
                 ("tokens_out", &usage["completion_tokens"]),
+                ("tokens_reasoning", &usage["completion_tokens_details"]["reasoning_tokens"]),
                 ("truncated", &json!(false)),
                 ("repairs", &json!(0)),
                 ("source", &json!("model")),

@@ -9,18 +9,22 @@ use crate::table::Row;
 /// An answer's tokens, each with the place of its text and its log probability.
 pub(super) struct Sureness<'a> {
     said: &'a str,
+    /// Where the answer stands in what the tokens spell. A server may take it out of more: a fence
+    /// of code, the mark of its end.
+    start: Option<usize>,
     tokens: Vec<(Range<usize>, f64)>,
 }
 
 impl<'a> Sureness<'a> {
     pub fn of(logprobs: &[(String, f64)], said: &'a str) -> Sureness<'a> {
-        let mut end = 0;
+        let mut spelled = String::new();
         let tokens = logprobs.iter().map(|(text, logprob)| {
-            let start = end;
-            end += text.len();
-            (start..end, *logprob)
+            let start = spelled.len();
+            spelled.push_str(text);
+            (start..spelled.len(), *logprob)
         });
-        Sureness { said, tokens: tokens.collect() }
+        let tokens = tokens.collect();
+        Sureness { said, start: spelled.find(said), tokens }
     }
 
     /// The mean log probability of a token; `None` where none was told.
@@ -32,16 +36,17 @@ impl<'a> Sureness<'a> {
     /// How likely each field's value was, from 0 to 1, given what stands before it: of the outermost
     /// fields that hold a text, a number, a boolean or null. What the tokens do not spell is left out.
     pub fn of_fields(&self) -> Row {
-        let end = self.tokens.last().map_or(0, |(place, _)| place.end);
-        let Ok(Value::Object(fields)) = serde_json::from_str(self.said) else { return Row::new() };
-        if end != self.said.len() {
+        let (Some(start), Ok(Value::Object(fields))) =
+            (self.start, serde_json::from_str(self.said))
+        else {
             return Row::new();
-        }
+        };
         let mut from = 0;
         let mut found = Row::new();
         for (name, value) in fields {
             let Some(place) = self.place(from, &name, &value) else { continue };
             from = place.end;
+            let place = start + place.start..start + place.end;
             let spells = |token: &&(Range<usize>, f64)| {
                 token.0.start < place.end && place.start < token.0.end
             };
@@ -83,6 +88,10 @@ mod tests {
         assert_eq!(fields["label"], (-0.5_f64 - 0.25 - 0.125).exp());
         assert_eq!(fields["n"], (-1.0_f64).exp());
         assert!(Sureness::of(&tokens[1..], &said).of_fields().is_empty(), "not the same text");
+        let mut more = tokens.clone();
+        more.insert(0, ("```json\n".to_owned(), -3.0));
+        more.push(("\n```".to_owned(), -3.0));
+        assert_eq!(Sureness::of(&more, &said).of_fields(), fields, "only what it was taken out of");
         assert!(Sureness::of(&[], "").mean().is_none());
     }
 }
