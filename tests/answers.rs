@@ -248,6 +248,102 @@ fn other_forms_of_answers_are_checked_here() {
 }
 
 #[test]
+fn fields_that_may_be_absent_are_null_in_the_row() {
+    let simulator = Simulator::start(&[]);
+    let space = space(&simulator, "");
+    let schema = r##"{"$schema": "https://json-schema.org/draft/2020-12/schema", "type": "object",
+        "properties": {"label": {"enum": ["a", "b"]}, "why": {"type": "string", "minLength": 3},
+            "at": {"properties": {"line": {"type": "integer"}, "file": {"type": "string"}}, "required": ["file"]}},
+        "required": ["label", "at"]}"##;
+    space.write("s.json", schema);
+    let answer = json!({"label": "a", "at": {"file": "x.c", "line": null}, "why": null});
+    simulator.fault(json!({"path": "/v1", "status": 200, "body": says(&answer.to_string())}));
+    space.run(&[]).expect(0);
+    for row in space.rows("data/labels.json") {
+        assert_eq!((&row["why"], &row["at"]), (&Value::Null, &answer["at"]));
+    }
+    let sent = sent_schema(&space);
+    assert_eq!(sent["required"], json!(["label", "at", "why"]));
+    assert_eq!(sent["properties"]["why"], json!({"type": ["string", "null"]}));
+    assert_eq!(sent["properties"]["at"]["additionalProperties"], false);
+    assert_eq!(sent.get("$schema"), None);
+
+    // What is not sent is checked all the same; and nothing that was not asked for comes in.
+    for bad in [
+        r#"{"label": "a", "at": {"file": "x.c"}, "why": "no"}"#,
+        r#"{"label": "a", "at": {"file": "x.c"}, "more": 1}"#,
+    ] {
+        space.write("p.md", format!("{bad}: {{{{ text }}}}"));
+        simulator.heal();
+        simulator.fault(json!({"path": "/v1", "status": 200, "body": says(bad)}));
+        assert_eq!(space.run(&[]).expect(1).stage("label")["failed_rows"], 3);
+    }
+
+    // A server that is not told may leave out what may be absent, but not say null.
+    space.edit("pipeline.toml", "schema =", "answers = \"text\"\nschema =");
+    for (at, code) in [(r#"{"file": "x.c"}"#, 0), (r#"{"file": "x.c", "line": null}"#, 1)] {
+        let said = format!("{{\"label\": \"a\", \"at\": {at}}}");
+        space.write("p.md", format!("{said}: {{{{ text }}}}"));
+        simulator.heal();
+        simulator.fault(json!({"path": "/v1", "status": 200, "body": says(&said)}));
+        space.run(&[]).expect(code);
+        for row in space.rows("data/labels.json") {
+            assert_eq!(row.get("why"), Some(&Value::Null), "{row}");
+        }
+    }
+}
+
+/// The schema of a request, as it was sent.
+fn sent_schema(space: &TestSpace) -> Value {
+    space.flow(&["cassette", "calls.jsonl"]).expect(0);
+    let call = &space.rows("calls.jsonl")[0];
+    let request: Value = serde_json::from_str(call["request"].as_str().unwrap()).unwrap();
+    request["response_format"]["json_schema"]["schema"].clone()
+}
+
+#[test]
+fn what_is_made_of_a_schema_is_what_providers_take() {
+    let simulator = Simulator::start(&["--strict-schemas"]);
+    let space = space(&simulator, "");
+    let schema = json!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": "https://labels.invalid/one",
+        "type": "object",
+        "properties": {
+            "label": { "oneOf": [{ "const": "a" }, { "const": "b" }], "default": "a" },
+            "why": { "type": "string", "maxLength": 10_000 },
+            "place": { "allOf": [{ "$ref": "#/$defs/place" }], "description": "where" },
+            "parts": { "items": { "$ref": "#/$defs/part" }, "maxItems": 2 },
+            "level": { "enum": [1, 2, 3] },
+        },
+        "required": ["label"],
+        "$defs": {
+            "place": { "properties": { "file": { "type": "string" } } },
+            "part": { "properties": { "name": { "type": "string" }, "place": { "$ref": "#/$defs/place" } } },
+        },
+    });
+    space.write("s.json", schema.to_string());
+    space.run(&[]).expect(0);
+    let fields = ["id", "label", "why", "place", "parts", "level", "_call"];
+    for row in space.rows("data/labels.json") {
+        assert!(row["label"] == "a" || row["label"] == "b", "{row}");
+        assert!(row.as_object().unwrap().keys().eq(fields.iter()), "in the schema's order: {row}");
+    }
+}
+
+#[test]
+fn what_is_no_object_is_no_answer() {
+    let simulator = Simulator::start(&[]);
+    let space = space(&simulator, "answers = \"json_object\"\nrepairs = 0");
+    space.write("s.json", r#"{"anyOf": [{"type": "object"}, {"type": "array"}]}"#);
+    simulator.fault(json!({"path": "/v1", "status": 200, "body": says("[]")}));
+    space.run(&[]).expect(1);
+    let failed = space.rows("data/labels.json.failed.jsonl");
+    let reason = failed[0]["_failed"]["reason"].as_str().unwrap();
+    assert!(reason.contains("the answer is no object"), "{reason}");
+}
+
+#[test]
 fn a_missing_key_is_told_before_anything_runs() {
     let simulator = Simulator::start(&[]);
     let mut space = space(&simulator, "");

@@ -548,19 +548,107 @@ fn schemas_are_told_inside_their_file() {
         ("\"required\"", "<<}>>", "the schema `s.json` cannot be used: it is no JSON: "),
         ("\"string\"", "<<5>>", "it is no JSON Schema: "),
         ("[\"label\"]", "<<true>>", "it is no JSON Schema: "),
+        ("\"object\"", "\"object\", \"$ref\": <<\"#/$defs/x\">>", "a `$ref` leads nowhere in it"),
+        ("\"object\"", "\"object\", \"$ref\": <<\"other.json\">>", "a `$ref` leads nowhere in it"),
         ("\"object\"", "<<\"array\">>", "its root must be `\"type\": \"object\"`"),
     ] {
         wrong_in(&space, "s.json", &SCHEMA.replace(from, to), &[says]);
     }
     wrong_in(&space, "s.json", "<<>>", &["it is no JSON"]);
-    let text = stage(&format!("{LLM}schema = <<\"s.json\">>"));
-    let open = SCHEMA.replace("\"additionalProperties\": false", "\"title\": \"x\"");
+}
+
+#[test]
+fn what_providers_refuse_in_a_schema_is_told_inside_its_file() {
+    let space = space();
+    space.write("pipeline.toml", stage(&format!("{LLM}schema = \"s.json\"")));
+    let texts = vec![format!("\"{}\"", "a long text ".repeat(6)); 251].join(", ");
+    let long = format!("\"enum\": <<[\n{texts}]>>");
+    let values: Vec<String> = (0..1001).map(|n| n.to_string()).collect();
+    let values = format!("\"enum\": <<[\n{}]>>", values.join(", "));
+    let string = "{ \"type\": \"string\" }";
+    let cases = [
+        ("\"not\": <<{ \"enum\": [\"x\"] }>>", "do not take `not`", "look for the rest in `check`"),
+        ("\"if\": <<{}>>", "do not take `if`", "write the cases as `anyOf`"),
+        ("\"dependentRequired\": <<{}>>", "do not take `dependentRequired`", "as `anyOf`"),
+        ("\"dependentSchemas\": <<{}>>", "do not take `dependentSchemas`", "as `anyOf`"),
+        ("\"patternProperties\": <<{}>>", "do not take `patternProperties`", "a list of objects"),
+        ("\"propertyNames\": <<{}>>", "do not take `propertyNames`", "a list of objects"),
+        ("\"unevaluatedProperties\": <<false>>", "`unevaluatedProperties`", "leave it out"),
+        ("\"prefixItems\": <<[{}]>>", "do not take `prefixItems`", "a field for each place"),
+        ("\"allOf\": <<[{}, {}]>>", "do not take `allOf`", "write its parts as one schema"),
+        ("\"minLenght\": <<3>>", "`minLenght` is no keyword", "did you mean `minLength`?"),
+        ("\"anyOf\": <<[{ \"type\": \"null\" }]>>", "`type` stands beside", "each of the cases"),
+        (&long, "an `enum` of more than 250 texts", "write shorter ones"),
+        (&values, "more than 1000 values in all", "look for the values in `check`"),
+    ];
+    for (keyword, says, help) in cases {
+        // What stands beside the cases is told where it stands.
+        let property = match keyword.contains("anyOf") {
+            true => format!("\"type\": <<\"string\">>, {keyword}")
+                .replace("<<[", "[")
+                .replace("]>>", "]"),
+            false => format!("\"type\": \"string\", {keyword}"),
+        };
+        let text = SCHEMA.replace("\"type\": \"string\"", &property);
+        wrong_in(&space, "s.json", &text, &["the schema `s.json` cannot be used: ", says, help]);
+    }
+    for (property, says, help) in [
+        ("<<true>>", "do not take `true` as a schema", "beginning with its `type`"),
+        ("<<{}>>", "a schema has no `type`", "add it"),
+        ("<<{ \"type\": \"array\" }>>", "a list has no `items`", "what its elements are"),
+        ("<<{ \"type\": \"object\" }>>", "an object has no `properties`", "add the fields"),
+        ("{ \"properties\": <<{}>> }", "an object has no field", "add the fields"),
+        (
+            "{ \"properties\": { \"a\": { \"enum\": [1] } }, \"additionalProperties\": <<true>> }",
+            "an object is open",
+            "what says nothing is closed",
+        ),
+        (
+            "{ \"type\": \"object\", \"properties\": { \"a\": { \"enum\": [1] } }, \
+             \"additionalProperties\": <<{ \"type\": \"string\" }>> }",
+            "fields whose names are not told",
+            "a list of objects",
+        ),
+        (
+            "{ \"$ref\": <<\"#/properties/label\">> }",
+            "where providers do not look",
+            "under `$defs`",
+        ),
+        (
+            "{ \"anyOf\": [{ \"type\": \"null\" }], \"$ref\": <<\"#\">> }",
+            "`$ref` stands beside `anyOf`",
+            "each of the cases",
+        ),
+        (
+            "{ \"type\": \"array\", \"items\": { \"type\": \"string\" }, \"$defs\": <<{}>> }",
+            "`$defs` stands inside another schema",
+            "write it at the root",
+        ),
+    ] {
+        let text = SCHEMA.replace(string, property);
+        wrong_in(&space, "s.json", &text, &["the schema `s.json` cannot be used: ", says, help]);
+    }
+    let text = SCHEMA.replace("[\"label\"]", "[<<\"labels\">>]");
+    wrong_in(&space, "s.json", &text, &["`required` names `labels`", "did you mean `label`?"]);
+    let text = "<<{ \"anyOf\": [\n{ \"properties\": { \"a\": { \"enum\": [1] } } }] }>>\n";
+    wrong_in(&space, "s.json", text, &["its root must be", "into a field of an object"]);
+    // All at once.
+    let text = SCHEMA.replace(string, "{ \"not\": {}, \"minLenght\": 1 }");
+    space.write("s.json", text);
+    assert!(space.flow(&["check"]).expect(2).stderr.ends_with("\n3 problems found\n"));
+}
+
+#[test]
+fn a_schema_that_is_only_checked_here_may_say_anything() {
+    let space = space();
+    let open = r#"{ "anyOf": [{ "type": "object", "patternProperties": { "^x": {} } }], "not": { "required": ["y"] } }"#;
     space.write("s.json", open);
-    let says = ["is not strict", "lacks `\"additionalProperties\": false`", "objects are closed"];
-    wrong_in(&space, "pipeline.toml", &text, &says);
-    space.write("s.json", SCHEMA.replace("[\"label\"]", "[]"));
-    wrong_in(&space, "pipeline.toml", &text, &["does not require `label`"]);
-    fine(&space, &stage(&format!("{LLM}schema = \"s.json\"\nanswers = \"json_object\"")));
+    for answers in ["json_object", "text"] {
+        fine(&space, &stage(&format!("{LLM}schema = \"s.json\"\nanswers = \"{answers}\"")));
+    }
+    // And what is only left unsaid is no mistake.
+    space.write("s.json", r#"{ "properties": { "label": { "enum": ["a", "b"] } } }"#);
+    fine(&space, &stage(&format!("{LLM}schema = \"s.json\"")));
 }
 
 #[test]

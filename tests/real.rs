@@ -1,6 +1,6 @@
 //! Real input: thousands of real issues, and a real model server. The model is far too small to be
 //! right, so what is held is the machinery: everything is collected, every answer keeps to its
-//! schema, its usage is recorded, and nothing is asked twice.
+//! schema, its usage is recorded, what is none is told as what it is, and nothing is asked twice.
 //!
 //! The issues are in the folder that `FLOW_TEST_DATA` names; the server is installed by
 //! `tests/real/install.sh`. Where either is missing these tests say so; in CI they fail.
@@ -10,6 +10,7 @@ mod support;
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde_json::json;
 use support::{Simulator, TestSpace, missing, repository};
@@ -65,17 +66,23 @@ fn all_real_issues_are_collected_once() {
 struct ModelServer {
     child: Child,
     address: String,
+    _alone: MutexGuard<'static, ()>,
 }
 
+/// One server at a time: each takes all processors.
+static ALONE: Mutex<()> = Mutex::new(());
+
 impl ModelServer {
-    fn start() -> Option<ModelServer> {
+    fn start(arguments: &[&str]) -> Option<ModelServer> {
         let python = repository().join("target/real/venv/bin/python");
         if !python.exists() {
             missing("the model server; tests/real/install.sh installs it");
             return None;
         }
+        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         let mut child = Command::new(python)
             .arg(repository().join("tests/real/model_server.py"))
+            .args(arguments)
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
@@ -86,7 +93,7 @@ impl ModelServer {
             .map_while(Result::ok)
             .find_map(|line| line.strip_prefix("listening on ").map(str::to_owned))
             .expect("the server says where it listens");
-        Some(ModelServer { child, address })
+        Some(ModelServer { child, address, _alone: alone })
     }
 }
 
@@ -100,7 +107,7 @@ impl Drop for ModelServer {
 #[test]
 fn a_real_model_answers_by_the_schema_and_is_asked_once() {
     let Some(issues) = issues() else { return };
-    let Some(model) = ModelServer::start() else {
+    let Some(model) = ModelServer::start(&[]) else {
         return;
     };
     let simulator = Simulator::start(&["--data", issues.to_str().expect("UTF-8")]);
@@ -134,4 +141,122 @@ fn a_real_model_answers_by_the_schema_and_is_asked_once() {
     let restored = space.run(&[]).expect(0);
     assert_eq!(restored.json()["calls"], 0);
     assert_eq!(space.rows("data/labels.json"), rows);
+}
+
+const KEY: &str = "a-key-of-the-test";
+
+/// A project with one stage that asks the real model about some texts.
+fn asking(model: &ModelServer, texts: &[&str], settings: &str, of_model: &str) -> TestSpace {
+    let mut space = TestSpace::new();
+    let rows = texts.iter().map(|text| format!("{}\n", json!({ "text": text })));
+    space.write("texts.jsonl", rows.collect::<String>());
+    space.write("p.md", "{{ text }}");
+    space.write(
+        "s.json",
+        r#"{ "type": "object", "required": ["label"], "properties": {
+            "label": { "enum": ["bug", "feature"] }, "sure": { "type": "boolean" } } }"#,
+    );
+    space.write(
+        "pipeline.toml",
+        format!(
+            r#"
+[pipeline]
+name = "asking"
+[models.tiny]
+base_url = "{}/v1"
+api_key = {{ env = "MODEL_KEY" }}
+model = "smollm2-135m"
+temperature = 0
+limits = {{ concurrency = 4 }}
+timeout = 300
+{of_model}
+[stages.label]
+kind = "llm"
+inputs = ["texts.jsonl"]
+model = "tiny"
+prompt = "p.md"
+outputs = ["data/labels.jsonl"]
+{settings}
+"#,
+            model.address
+        ),
+    );
+    space.env("MODEL_KEY", KEY).env("NO_COLOR", "1");
+    space
+}
+
+/// Why the one row has no answer; asking again would change nothing, and is not done.
+fn no_answer(space: &TestSpace, what: &str) -> String {
+    let ran = space.run(&[]).expect(1);
+    assert_eq!(ran.states(), ["label incomplete"]);
+    let failed = space.rows("data/labels.jsonl.failed.jsonl");
+    assert_eq!((failed.len(), &failed[0]["_failed"]["what"]), (1, &json!(what)), "{}", failed[0]);
+    assert_eq!(space.run(&[]).expect(1).json()["calls"], 0);
+    failed[0]["_failed"]["reason"].as_str().expect("a reason").to_owned()
+}
+
+#[test]
+fn a_real_server_is_understood_in_all_that_it_says() {
+    let Some(model) = ModelServer::start(&["--slots", "4", "--context", "256", "--key", KEY])
+    else {
+        return;
+    };
+    let schema = "schema = \"s.json\"";
+
+    // Four at once; what the schema leaves open is asked for in its strict form.
+    let texts = ["Bug or feature? Crash.", "Bug or feature? Add it.", "Bug?", "Feature?"];
+    let space = asking(&model, &texts, schema, "max_tokens = 64");
+    space.run(&[]).expect(0);
+    let rows = space.rows("data/labels.jsonl");
+    assert_eq!(rows.len(), 4);
+    for row in &rows {
+        assert!(row["label"] == "bug" || row["label"] == "feature", "{row}");
+        assert!(row["sure"].is_boolean() || row["sure"].is_null(), "{row}");
+        assert_eq!(row["_call"]["finish_reason"], "stop");
+        let tokens = |name: &str| row["_call"][name].as_u64().expect("usage");
+        assert!(tokens("tokens_in") > tokens("tokens_in_cached"), "{row}");
+        assert!((1..=64).contains(&tokens("tokens_out")), "{row}");
+    }
+    assert_eq!(space.run(&[]).expect(0).json()["calls"], 0);
+
+    // Log probabilities tell how sure it was, though it takes the answer out of a fence of code.
+    let space = asking(&model, &texts[..1], schema, "max_tokens = 64\nlogprobs = 0");
+    space.run(&[]).expect(0);
+    let call = &space.rows("data/labels.jsonl")[0]["_call"];
+    assert!(call["logprob"].as_f64() < Some(0.0), "{call}");
+    assert!(call["confidence"]["label"].as_f64() > Some(0.0), "{call}");
+
+    // The other API answers too; of schemas it knows nothing here.
+    let of_model = "api = \"responses\"\nmax_output_tokens = 64";
+    let space = asking(&model, &["Say hello."], "", of_model);
+    space.run(&[]).expect(0);
+    let row = &space.rows("data/labels.jsonl")[0];
+    assert!(row["answer"].as_str().is_some_and(|text| !text.is_empty()), "{row}");
+    assert_eq!(row["_call"]["finish_reason"], "stop");
+    assert!(row["_call"]["tokens_in"].as_u64() > Some(1), "{row}");
+    assert!(row["_call"]["tokens_out"].as_u64() > Some(1), "{row}");
+
+    // Without a schema on its side it rambles: asked again once, then told, and not paid for again.
+    let settings = format!("{schema}\nanswers = \"text\"\nrepairs = 1");
+    let space = asking(&model, &["Say hello."], &settings, "max_tokens = 100");
+    let why = no_answer(&space, "invalid");
+    assert!(why.contains("after 2 attempts"), "{why}");
+
+    // Cut short, an answer is a failure of its own kind.
+    no_answer(&asking(&model, &texts[..1], schema, "max_tokens = 3"), "length");
+
+    // A text that does not fit is refused, with what the server says.
+    let long = "one more word ".repeat(200);
+    let space = asking(&model, &[&long], schema, "max_tokens = 64");
+    space.run(&[]).expect(1);
+    let failed = &space.rows("data/labels.jsonl.failed.jsonl")[0]["_failed"];
+    let why = failed["reason"].as_str().expect("a reason");
+    assert!(why.contains("400") && why.contains("context size"), "{failed}");
+
+    // With a wrong key nothing is asked twice.
+    let mut space = asking(&model, &texts, schema, "max_tokens = 64");
+    space.env("MODEL_KEY", "a-wrong-key");
+    let ran = space.run(&[]);
+    assert_eq!(ran.states(), ["label failed"]);
+    assert!(ran.stderr.contains("401") && !ran.stderr.contains("a-wrong-key"), "{}", ran.stderr);
 }

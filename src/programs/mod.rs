@@ -4,6 +4,7 @@
 
 mod jq;
 mod schema;
+mod strict;
 mod template;
 
 pub use jq::Jq;

@@ -2,75 +2,125 @@
 
 use std::ops::Range;
 
-use jsonschema::Validator;
+use jsonschema::error::ValidationErrorKind;
+use jsonschema::{ValidationError, Validator};
 use serde::de::IgnoredAny;
 use serde_json::Value;
 
+use super::strict::{Refused, checked_form, strict_form};
+use crate::table::Row;
+
 /// A schema, and the means to check against it.
 pub struct AnswerSchema {
+    /// As it was written.
     pub value: Value,
+    sent: Value,
     validator: Validator,
 }
 
+/// What is wrong with a schema, and where in its text.
+pub struct SchemaFault {
+    pub message: String,
+    pub help: Option<String>,
+    pub range: Range<usize>,
+}
+
 impl AnswerSchema {
-    /// Parses and compiles a schema; the fault comes with its place in the text.
-    pub fn parse(text: &str) -> Result<AnswerSchema, (String, Range<usize>)> {
+    /// Parses and compiles a schema. One that a provider is to hold its model to must have a strict
+    /// form.
+    pub fn parse(text: &str, strict: bool) -> Result<AnswerSchema, Vec<SchemaFault>> {
+        let fault = |message, range| vec![SchemaFault { message, help: None, range }];
         let value: Value = serde_json::from_str(text).map_err(|error| {
             let lines = text.split_inclusive('\n').take(error.line().saturating_sub(1));
             let at = lines.map(str::len).sum::<usize>() + error.column().saturating_sub(1);
             let at = text.floor_char_boundary(at);
             let end = text[at..].chars().next().map_or(at, |c| at + c.len_utf8());
-            (format!("it is no JSON: {error}"), at..end)
+            fault(format!("it is no JSON: {error}"), at..end)
         })?;
-        let validator = jsonschema::validator_for(&value).map_err(|error| {
+        let no_schema = |error: ValidationError<'_>| {
+            if let ValidationErrorKind::Referencing(_) = error.kind() {
+                let path = loose_reference(&value, &value).unwrap_or_default();
+                let message = "a `$ref` leads nowhere in it; other files are not read".into();
+                return fault(message, place_of(text, 0, &path));
+            }
             let path = error.instance_path().to_string();
             let steps = path.split('/').skip(1).map(|step| step.replace("~1", "/"));
             let steps: Vec<String> = steps.map(|step| step.replace("~0", "~")).collect();
-            (format!("it is no JSON Schema: {error}"), place_of(text, 0, &steps))
-        })?;
-        if value.get("type") != Some(&"object".into()) {
-            let place = place_of(text, 0, &["type".to_owned()]);
-            return Err(("its root must be `\"type\": \"object\"`".into(), place));
+            fault(format!("it is no JSON Schema: {error}"), place_of(text, 0, &steps))
+        };
+        let validator = validator(&value).map_err(no_schema)?;
+        if !strict {
+            return Ok(AnswerSchema { sent: value.clone(), value, validator });
         }
-        Ok(AnswerSchema { value, validator })
+        let sent = strict_form(&value).map_err(|refused| {
+            let fault = |refused: Refused| SchemaFault {
+                message: refused.message,
+                help: Some(refused.help),
+                range: place_of(text, 0, &refused.path),
+            };
+            refused.into_iter().map(fault).collect::<Vec<_>>()
+        })?;
+        let validator = self::validator(&checked_form(&value)).map_err(no_schema)?;
+        Ok(AnswerSchema { value, sent, validator })
     }
 
     /// What is wrong with an answer, a line each; empty where it keeps to the schema.
     pub fn faults(&self, answer: &Value) -> Vec<String> {
-        self.validator
-            .iter_errors(answer)
-            .take(10)
-            .map(|error| {
-                let place = error.instance_path().to_string();
-                let place = if place.is_empty() { "the answer".to_owned() } else { place };
-                format!("{place}: {error}")
-            })
-            .collect()
+        let errors = self.validator.iter_errors(answer).take(10).map(|error| {
+            let place = error.instance_path().to_string();
+            let place = if place.is_empty() { "the answer".to_owned() } else { place };
+            format!("{place}: {error}")
+        });
+        let errors = errors.collect::<Vec<_>>();
+        match answer {
+            Value::Object(_) => errors,
+            _ if errors.is_empty() => vec!["the answer is no object".into()],
+            _ => errors,
+        }
     }
 
-    /// The fields that an answer can have, where the schema closes the list.
+    /// Puts null where the schema tells of a field that the answer left out.
+    pub fn complete(&self, fields: &mut Row) {
+        let properties = self.value.get("properties").and_then(Value::as_object);
+        for name in properties.into_iter().flat_map(|properties| properties.keys()) {
+            fields.entry(name.clone()).or_insert(Value::Null);
+        }
+    }
+
+    /// The fields that an answer can have, where the list is closed.
     pub fn fields(&self) -> Option<Vec<String>> {
-        let properties = self.value.get("properties")?.as_object()?;
-        let closed = self.value.get("additionalProperties") == Some(&Value::Bool(false));
+        let properties = self.sent.get("properties")?.as_object()?;
+        let closed = self.sent.get("additionalProperties") == Some(&Value::Bool(false));
         closed.then(|| properties.keys().cloned().collect())
     }
 
-    /// The schema as it is sent: without what only editors and validators read.
-    pub fn sent(&self) -> Value {
-        let mut value = self.value.clone();
-        if let Some(object) = value.as_object_mut() {
-            object.remove("$schema");
-            object.remove("$id");
-        }
-        value
+    /// The schema as a provider gets it.
+    pub fn sent(&self) -> &Value {
+        &self.sent
     }
+}
 
-    /// What providers of strict schemas would refuse: objects that are open, fields that are not
-    /// required.
-    pub fn unlike_strict(&self) -> Vec<String> {
-        let mut faults = Vec::new();
-        strict(&self.value, "", &mut faults);
-        faults
+fn validator(schema: &Value) -> Result<Validator, ValidationError<'static>> {
+    jsonschema::options().should_validate_formats(true).build(schema)
+}
+
+/// The keys that lead to the first `$ref` in `value` that leads nowhere in `root`.
+fn loose_reference(root: &Value, value: &Value) -> Option<Vec<String>> {
+    let inside = |key: String, inner: &Value| {
+        let leads = inner.as_str().and_then(|to| root.pointer(to.strip_prefix('#')?)).is_some();
+        if key == "$ref" && inner.is_string() && !leads {
+            return Some(vec![key]);
+        }
+        let mut path = loose_reference(root, inner)?;
+        path.insert(0, key);
+        Some(path)
+    };
+    match value {
+        Value::Object(object) => object.iter().find_map(|(key, inner)| inside(key.clone(), inner)),
+        Value::Array(values) => {
+            values.iter().enumerate().find_map(|(index, inner)| inside(index.to_string(), inner))
+        }
+        _ => None,
     }
 }
 
@@ -107,35 +157,4 @@ pub fn place_of(text: &str, at: usize, steps: &[String]) -> Range<usize> {
         at = skip(end(at).max(at + 1));
     }
     whole
-}
-
-fn strict(schema: &Value, place: &str, faults: &mut Vec<String>) {
-    let shown = if place.is_empty() { "its root" } else { place };
-    match schema {
-        Value::Object(object) => {
-            if let Some(Value::Object(properties)) = object.get("properties") {
-                if object.get("additionalProperties") != Some(&Value::Bool(false)) {
-                    faults.push(format!("{shown} lacks `\"additionalProperties\": false`"));
-                }
-                let required = object.get("required").and_then(Value::as_array);
-                let is_required = |name: &str| {
-                    required.is_some_and(|names| names.iter().any(|known| known == name))
-                };
-                for name in properties.keys().filter(|name| !is_required(name)) {
-                    faults.push(format!("{shown} does not require `{name}`"));
-                }
-            }
-            for (name, inner) in object {
-                if !matches!(name.as_str(), "enum" | "const" | "default" | "examples") {
-                    strict(inner, &format!("{place}/{name}"), faults);
-                }
-            }
-        }
-        Value::Array(values) => {
-            for (index, inner) in values.iter().enumerate() {
-                strict(inner, &format!("{place}/{index}"), faults);
-            }
-        }
-        _ => {}
-    }
 }

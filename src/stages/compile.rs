@@ -275,14 +275,18 @@ impl<'a> Compile<'a> {
         }
     }
 
-    /// A JSON Schema in a file.
-    pub fn schema(&mut self, path: &Spanned<String>) -> Option<AnswerSchema> {
+    /// A JSON Schema in a file; a strict one must be of a form that providers take.
+    pub fn schema(&mut self, path: &Spanned<String>, strict: bool) -> Option<AnswerSchema> {
         let source = self.read(path)?;
-        match AnswerSchema::parse(&source.text) {
+        match AnswerSchema::parse(&source.text, strict) {
             Ok(schema) => Some(schema),
-            Err((fault, range)) => {
-                let message = format!("the schema `{}` cannot be used: {fault}", path.get_ref());
-                self.problems.add(Problem::new(message).at(&source, range));
+            Err(faults) => {
+                for fault in faults {
+                    let shown = path.get_ref();
+                    let message = format!("the schema `{shown}` cannot be used: {}", fault.message);
+                    let problem = Problem::new(message).at(&source, fault.range);
+                    self.problems.add(problem.help_if(fault.help));
+                }
                 None
             }
         }

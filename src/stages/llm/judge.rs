@@ -52,7 +52,8 @@ impl Stage {
         match found {
             Err(fault) => bad(vec![format!("the answer is no JSON: {fault}")]),
             Ok(answer) => match (schema.faults(&answer), answer) {
-                (faults, Value::Object(fields)) if faults.is_empty() => {
+                (faults, Value::Object(mut fields)) if faults.is_empty() => {
+                    schema.complete(&mut fields);
                     self.checked(row, said, fields)
                 }
                 (faults, _) => bad(faults),

@@ -132,22 +132,10 @@ impl Kind for Llm {
         let filter = cx.filter();
         let system = settings.system.as_ref().map(|path| cx.template_file(path));
         let prompt = cx.template_file(&settings.prompt);
-        let schema = settings.schema.as_ref().map(|path| cx.schema(path));
+        let strict = settings.answers == Answers::JsonSchema;
+        let schema = settings.schema.as_ref().map(|path| cx.schema(path, strict));
         let check = settings.check.as_ref().map(|text| cx.jq(text, "check"));
         let models = models::chains(cx, &settings);
-        if let (Some(path), Some(Some(schema)), Answers::JsonSchema) =
-            (&settings.schema, &schema, settings.answers)
-        {
-            let faults = schema.unlike_strict();
-            if !faults.is_empty() {
-                let faults = faults.join(", ");
-                let message = format!("the schema `{}` is not strict: {faults}", path.get_ref());
-                let help = "providers take only schemas whose objects are closed and whose fields \
-                            are all required (`[\"string\", \"null\"]` for one that may be absent)";
-                cx.fail(path.span(), message, Some(help.into()));
-                return None;
-            }
-        }
         // `None` inside is a setting that could not be read; outside, one that was not given.
         let (system, schema, check) = (given(system)?, given(schema)?, given(check)?);
         let (shape, models) = (shape?, models?);
