@@ -288,8 +288,9 @@ impl RowStage for Stage {
         Some(Server::Model { name: &self.name, chat: &self.chat })
     }
 
+    /// As many again as may be asked at once: while answers are written down others are asked for.
     fn concurrency(&self) -> usize {
-        self.concurrency
+        self.concurrency.saturating_mul(2)
     }
 
     fn run<'a>(
