@@ -19,8 +19,9 @@ use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Mutex;
 use tokio::time::Sleep;
 
 pub struct Server {
@@ -50,9 +51,21 @@ impl Server {
     async fn converse(self: Arc<Self>, stream: TcpStream) {
         // An answer that cannot be sent at once is no reason to end; nor is a client that leaves.
         let _ = stream.set_nodelay(true);
-        let service = service_fn(|request| {
-            let server = self.clone();
-            async move { Ok::<_, Infallible>(server.handle(request).await) }
+        // Requests of a connection come one after the other.
+        let answered: Arc<Mutex<Option<Instant>>> = Arc::default();
+        let service = service_fn(|request: Request<Incoming>| {
+            let (server, answered) = (self.clone(), answered.clone());
+            async move {
+                let mut answered = answered.lock().await;
+                if let Some(at) = *answered
+                    && !request.uri().path().starts_with("/_")
+                {
+                    server.stats.gap(at.elapsed());
+                }
+                let response = server.handle(request).await;
+                *answered = Some(Instant::now());
+                Ok::<_, Infallible>(response)
+            }
         });
         let mut http = hyper::server::conn::http1::Builder::new();
         // The same request gets the same bytes, whenever it is asked.
@@ -157,6 +170,9 @@ impl Server {
                 let mut stats = self.stats.to_json(since);
                 self.limits.stats(&mut stats);
                 stats["models"] = self.models.stats();
+                if ask.param("gaps").is_some() {
+                    stats["gaps_us"] = self.stats.gaps();
+                }
                 Answer::value(200, &stats)
             }
             ("DELETE", "/_stats") => {

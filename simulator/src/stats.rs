@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 #[derive(Default)]
 pub struct Stats(Mutex<Counts>);
@@ -18,12 +18,20 @@ struct Counts {
     /// When each answer was sent, in microseconds since 1970: another process can compare them with
     /// its own clock.
     times: Vec<u64>,
+    /// How long each connection lay still between an answer and the next request, in microseconds:
+    /// what a client does meanwhile.
+    gaps: Vec<u64>,
 }
 
 impl Stats {
     /// A request has come.
     pub fn begin(&self) {
         self.lock().under_way += 1;
+    }
+
+    /// A connection lay still for so long.
+    pub fn gap(&self, gap: Duration) {
+        self.lock().gaps.push(gap.as_micros() as u64);
     }
 
     /// It is answered.
@@ -61,6 +69,14 @@ impl Stats {
             stats["since"] = json!(counts.times.iter().filter(|time| **time >= since).count());
         }
         stats
+    }
+
+    /// How long connections lay still: the longest of half of the times, and of 99 in 100.
+    pub fn gaps(&self) -> Value {
+        let mut gaps = self.lock().gaps.clone();
+        gaps.sort_unstable();
+        let at = |percent: usize| gaps.get(gaps.len() * percent / 100);
+        json!({"count": gaps.len(), "p50": at(50), "p99": at(99)})
     }
 
     fn lock(&self) -> MutexGuard<'_, Counts> {

@@ -3,7 +3,7 @@
 mod common;
 use common::Simulator;
 use serde_json::json;
-use std::io::Write;
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -166,4 +166,27 @@ fn a_model_may_say_what_is_no_answer() {
         assert_eq!((&said[key], reason), (&json!(content.or(refused)), json!(incomplete)));
         simulator.send("DELETE", "/_faults", &[], "");
     }
+}
+
+#[test]
+fn what_a_client_does_between_two_requests_is_timed() {
+    let simulator = Simulator::start(&[]);
+    let mut stream = TcpStream::connect(&simulator.host).expect("the simulator accepts");
+    let mut answers = BufReader::new(stream.try_clone().expect("a handle"));
+    for pause in [0, 30, 0] {
+        std::thread::sleep(Duration::from_millis(pause));
+        write!(stream, "GET /v1/none HTTP/1.1\r\nhost: h\r\n\r\n").expect("sent");
+        let mut line = String::new();
+        // The length is the last of the headers.
+        while !line.contains("content-length") {
+            line.clear();
+            answers.read_line(&mut line).expect("a line");
+        }
+        let length = line.trim().rsplit(' ').next().and_then(|length| length.parse().ok());
+        let mut rest = vec![0; 2 + length.unwrap_or(0)];
+        answers.read_exact(&mut rest).expect("the body");
+    }
+    let gaps = simulator.get("/_stats?gaps=1").json()["gaps_us"].clone();
+    assert_eq!(gaps["count"], 2, "{gaps}");
+    assert!(gaps["p99"].as_u64() >= Some(30_000), "{gaps}");
 }

@@ -1,19 +1,24 @@
 //! Limits per server and key: how many requests at once, how many a minute, what a server says is
 //! left of its quota, and pauses that it asks for.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::bucket::{Bucket, Level};
+use super::bucket::{After, Bucket, Level};
 use super::slots::{Slot, Slots};
 
 /// Requests leave a little more slowly than they may, so that what the network does to the time
 /// between two of them does not bring one too many into a minute.
 const MARGIN: f64 = 1.005;
+/// Requests that leave within such a time may reach the server in any order.
+const JITTER: Duration = Duration::from_millis(50);
+/// How much the last answer counts in what requests turn out to take.
+const NEWEST: f64 = 0.1;
 /// How long to wait for what is under way to tell what is left.
 const SOON: Duration = Duration::from_millis(20);
 /// Shorter waits are told to nobody.
@@ -36,19 +41,25 @@ pub struct Pace {
 impl Pace {
     /// The time that one such request takes up under the limits per minute.
     pub fn seconds(&self) -> f64 {
-        let [requests, tokens] = self.spacing();
+        let [requests, tokens] = self.spacing(f64::from(self.tokens));
         requests.max(tokens).as_secs_f64()
     }
 
-    /// The time that it takes up of the requests, and of the tokens. What leaves at once and what
-    /// leaves evenly make no more than a minute's worth together, whichever minute is looked at.
-    fn spacing(&self) -> [Duration; 2] {
-        let minute = |per: Option<NonZeroU32>, amount: u32| {
+    /// The time that a request of so many tokens takes up of the requests, and of the tokens. What
+    /// leaves at once and what leaves evenly make no more than a minute's worth together, whichever
+    /// minute is looked at.
+    fn spacing(&self, tokens: f64) -> [Duration; 2] {
+        let minute = |per: Option<NonZeroU32>, amount: f64| {
             let even = f64::from(per?.get()) * (1.0 - self.burst);
-            Some(Duration::from_secs_f64(60.0 * MARGIN * f64::from(amount) / even))
+            Some(Duration::from_secs_f64(60.0 * MARGIN * amount / even))
         };
-        let both = [(self.requests_per_minute, 1), (self.tokens_per_minute, self.tokens)];
+        let both = [(self.requests_per_minute, 1.0), (self.tokens_per_minute, tokens)];
         both.map(|(per, amount)| minute(per, amount).unwrap_or(Duration::ZERO))
+    }
+
+    /// Whether a server is met of which nothing is known.
+    fn is_blind(&self) -> bool {
+        self.adaptive && self.requests_per_minute.is_none() && self.tokens_per_minute.is_none()
     }
 
     /// How far ahead of its even pace a lane may run.
@@ -84,15 +95,21 @@ pub(super) struct Limiter {
 struct Lane {
     slots: Arc<Slots>,
     clock: Mutex<Clock>,
+    /// An answer said something: whoever waits may go sooner.
+    told: Notify,
 }
 
 struct Clock {
     /// When the next request would leave at an even pace, by requests and by tokens.
     next: [Instant; 2],
+    /// What requests turn out to take of the tokens that they are thought to.
+    used: Option<f64>,
     paused_until: Instant,
-    /// What a provider says is left of requests and of tokens, and what is under way of them.
+    /// What a provider says is left of requests and of tokens.
     buckets: [Option<Bucket>; 2],
-    under_way: [f64; 2],
+    /// What has been sent of them, and what it was before each that left just now.
+    sent: [f64; 2],
+    just_sent: VecDeque<(Instant, [f64; 2])>,
     /// By resource (GitHub's `core`, `search`, `graphql`).
     quotas: HashMap<&'static str, Quota>,
 }
@@ -110,6 +127,8 @@ struct Quota {
     /// Where not all that is expected fits: when the next may leave.
     next: Option<Instant>,
     told_until: Option<Instant>,
+    /// Those that wait go one after the other.
+    turn: Arc<tokio::sync::Mutex<()>>,
 }
 
 #[derive(Clone, Copy)]
@@ -124,6 +143,18 @@ pub(super) struct Permit {
     resource: &'static str,
     pace: Pace,
     slot: Slot,
+    left: Sent,
+}
+
+/// How things stood when a request left.
+#[derive(Clone, Copy)]
+struct Sent {
+    at: Instant,
+    /// What had been sent by then, and what of it is sure to have come to the server before it.
+    before: [f64; 2],
+    surely: [f64; 2],
+    /// The tokens that were set aside for it of those that leave evenly.
+    aside: f64,
 }
 
 /// Requests that are known to come; taken back when it is dropped.
@@ -143,32 +174,26 @@ impl Limiter {
         tell: impl Fn(Held),
     ) -> Permit {
         let lane = self.lane(lane, pace);
-        let slot = lane.slots.enter().await;
-        let turn = {
-            let mut clock = lane.clock();
-            let now = Instant::now();
-            let turn = clock.next[0].max(clock.next[1]);
-            for (next, spacing) in clock.next.iter_mut().zip(pace.spacing()) {
-                *next = (*next).max(now) + spacing;
-            }
-            turn.checked_sub(pace.ahead()).unwrap_or(now)
-        };
-        tokio::time::sleep_until(turn).await;
-        loop {
-            let wait = {
-                let mut clock = lane.clock();
-                let now = Instant::now();
-                // A pause may have begun, or have been made longer, meanwhile.
-                match clock.paused_until > now {
-                    true => Some(clock.paused_until),
-                    false => clock.take(resource, pace, now, &tell),
+        let mut slot = lane.slots.enter().await;
+        let turn = lane.clock().quotas.entry(resource).or_default().turn.clone();
+        let turn = turn.lock_owned().await;
+        let left = loop {
+            // From here on nothing that is told goes unheard.
+            let told = lane.told.notified();
+            let taken = lane.clock().take(resource, pace, Instant::now(), &tell);
+            match taken {
+                Ok(left) => break left,
+                Err(until) => {
+                    tokio::select! {
+                        () = tokio::time::sleep_until(until) => {}
+                        () = told => {}
+                    }
                 }
-            };
-            match wait {
-                None => return Permit { lane, resource, pace, slot },
-                Some(until) => tokio::time::sleep_until(until).await,
             }
-        }
+        };
+        drop(turn);
+        slot.begin();
+        Permit { lane, resource, pace, slot, left }
     }
 
     /// Holds back every request of `lane` for `wait`; `false` where one as long is under way.
@@ -191,12 +216,15 @@ impl Limiter {
         let lane = lanes.entry(name.to_owned()).or_insert_with(|| {
             let now = Instant::now();
             Arc::new(Lane {
-                slots: Arc::new(Slots::new(pace.concurrency.get(), pace.adaptive)),
+                slots: Arc::new(Slots::new(pace.concurrency.get(), pace.adaptive, pace.is_blind())),
+                told: Notify::new(),
                 clock: Mutex::new(Clock {
                     next: [now; 2],
+                    used: None,
                     paused_until: now,
                     buckets: [None; 2],
-                    under_way: [0.0; 2],
+                    sent: [0.0; 2],
+                    just_sent: VecDeque::new(),
                     quotas: HashMap::new(),
                 }),
             })
@@ -212,30 +240,49 @@ impl Lane {
 }
 
 impl Clock {
-    /// Takes a request from what is left; or tells until when to wait.
+    /// Takes a request from all that limits it; or tells until when to wait.
     fn take(
         &mut self,
         resource: &'static str,
         pace: Pace,
         now: Instant,
         tell: &impl Fn(Held),
-    ) -> Option<Instant> {
+    ) -> Result<Sent, Instant> {
         let cost = cost(pace);
-        let mut waits = [None; 2];
-        for (at, bucket) in self.buckets.iter_mut().enumerate() {
-            waits[at] = bucket.as_mut().and_then(|bucket| bucket.wait(cost[at], now));
+        let turn = self.next[0].max(self.next[1]).checked_sub(pace.ahead()).unwrap_or(now);
+        let mut until = turn.max(self.paused_until);
+        for (bucket, cost) in self.buckets.iter_mut().zip(cost) {
+            let filled = bucket.as_mut().and_then(|bucket| bucket.wait(cost, now));
+            until = until.max(filled.unwrap_or(now));
         }
-        if let Some(until) = waits.into_iter().flatten().max() {
-            return Some(until);
+        if until > now {
+            return Err(until);
         }
-        let held = self.quotas.entry(resource).or_default().take(now, tell);
-        if held.is_none() {
-            for (at, cost) in cost.into_iter().enumerate() {
-                self.under_way[at] += cost;
-                self.buckets[at].iter_mut().for_each(|bucket| bucket.take(cost));
-            }
+        if let Some(until) = self.quotas.entry(resource).or_default().take(now, tell) {
+            return Err(until);
         }
-        held
+        // The longest answer that it allows is seldom the one that it gets.
+        let aside = f64::from(pace.tokens) * self.used.unwrap_or(1.0);
+        for (next, spacing) in self.next.iter_mut().zip(pace.spacing(aside)) {
+            *next = (*next).max(now) + spacing;
+        }
+        for (bucket, cost) in self.buckets.iter_mut().zip(cost) {
+            bucket.iter_mut().for_each(|bucket| bucket.take(cost));
+        }
+        Ok(self.send(cost, aside, now))
+    }
+
+    /// Notes what a request takes that leaves now.
+    fn send(&mut self, cost: [f64; 2], aside: f64, now: Instant) -> Sent {
+        let is_past = |at: Instant| now.saturating_duration_since(at) >= JITTER;
+        while self.just_sent.front().is_some_and(|(at, _)| is_past(*at)) {
+            self.just_sent.pop_front();
+        }
+        self.just_sent.push_back((now, self.sent));
+        let before = self.sent;
+        let surely = self.just_sent.front().map_or(before, |(_, before)| *before);
+        self.sent = [before[0] + cost[0], before[1] + cost[1]];
+        Sent { at: now, before, surely, aside }
     }
 }
 
@@ -302,21 +349,34 @@ impl Permit {
         let mut clock = self.lane.clock();
         for (at, level) in levels.into_iter().enumerate() {
             if let Some(level) = level {
-                let others = clock.under_way[at] - cost(self.pace)[at];
-                clock.buckets[at] = Some(Bucket::told(clock.buckets[at], level, others));
+                let others = clock.sent[at] - cost(self.pace)[at];
+                let after = After {
+                    since: self.left.at.elapsed(),
+                    least: others - self.left.before[at],
+                    most: others - self.left.surely[at],
+                };
+                clock.buckets[at] = Some(Bucket::told(clock.buckets[at], level, after));
             }
         }
+        self.lane.told.notify_waiters();
     }
 
     /// It was answered, and took so many tokens.
     pub(super) fn answered(&self, tokens: u64) {
         self.slot.answered();
-        let Some(per) = self.pace.tokens_per_minute.filter(|_| tokens > 0) else { return };
-        // What was set aside and not used is there for the next.
-        let spare = u64::from(self.pace.tokens).saturating_sub(tokens) as f64;
-        let spare = Duration::from_secs_f64(60.0 * spare / f64::from(per.get()));
+        if tokens == 0 {
+            return;
+        }
+        let tokens = tokens as f64;
         let mut clock = self.lane.clock();
-        clock.next[1] = clock.next[1].checked_sub(spare).unwrap_or(clock.next[1]);
+        let used = tokens / f64::from(self.pace.tokens.max(1));
+        clock.used = Some(clock.used.map_or(used, |before| before + (used - before) * NEWEST));
+        // What was set aside and not used is there for the next; what was used beyond it is not.
+        let [_, aside] = self.pace.spacing(self.left.aside);
+        let [_, taken] = self.pace.spacing(tokens);
+        let next = clock.next[1] + taken;
+        clock.next[1] = next.checked_sub(aside).unwrap_or(next);
+        self.lane.told.notify_waiters();
     }
 
     /// How it failed, where that says something about how much the server takes.
@@ -328,9 +388,6 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         let mut clock = self.lane.clock();
-        for (at, cost) in cost(self.pace).into_iter().enumerate() {
-            clock.under_way[at] = (clock.under_way[at] - cost).max(0.0);
-        }
         if let Some(quota) = clock.quotas.get_mut(self.resource) {
             quota.under_way = quota.under_way.saturating_sub(1);
         }
@@ -388,6 +445,38 @@ mod tests {
             }
             let used = left.len() as f64 / (left[left.len() - 1] / 60.0 * f64::from(requests));
             assert!(used >= least, "{used} of {requests}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn tokens_that_are_not_used_are_there_for_others() {
+        let pace = Pace {
+            concurrency: NonZeroUsize::new(64).expect("above 0"),
+            requests_per_minute: None,
+            tokens_per_minute: NonZeroU32::new(60_000),
+            tokens: 1_000,
+            burst: 0.005,
+            adaptive: true,
+        };
+        // Each is thought to take a second's worth, and takes a tenth of it.
+        for latency in [20, 3_000].map(Duration::from_millis) {
+            let limiter = Arc::new(Limiter::default());
+            let start = Instant::now();
+            let all = (0..1_000).map(|_| {
+                let limiter = limiter.clone();
+                tokio::spawn(async move {
+                    let permit = limiter.enter("server", "", pace, |_| {}).await;
+                    tokio::time::sleep(latency).await;
+                    permit.answered(100);
+                })
+            });
+            for one in all.collect::<Vec<_>>() {
+                one.await.expect("it ends");
+            }
+            // Before the first answer it is not known, and the last one takes its time.
+            let took = start.elapsed() - 2 * latency;
+            let used = 1_000.0 * 100.0 / (took.as_secs_f64() * 1_000.0);
+            assert!((0.98..1.01).contains(&used), "{used} of the limit, answered in {latency:?}");
         }
     }
 

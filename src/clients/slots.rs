@@ -4,11 +4,13 @@
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 /// Where an adaptive number begins.
 const START: usize = 16;
+/// How long the others wait for the first answer of a server of which nothing is known.
+const ALONE: Duration = Duration::from_secs(5);
 /// What is left of it where a limit was met, and where the server asks for a slower pace.
 const CUT: f64 = 0.75;
 const SLOWER: f64 = 0.25;
@@ -25,6 +27,8 @@ struct Size {
     most: f64,
     /// Slots that are to be given up once they are free.
     owed: usize,
+    /// Nothing is known of the server: one goes ahead, and what it tells counts for the others.
+    blind: bool,
     /// A limit was met: from here on it grows slowly.
     met: bool,
     /// What began before this says nothing about the size that there is now.
@@ -40,14 +44,19 @@ pub(super) struct Slot {
 }
 
 impl Slots {
-    pub fn new(most: usize, adaptive: bool) -> Slots {
+    pub fn new(most: usize, adaptive: bool, blind: bool) -> Slots {
         let most = most.clamp(1, 4096);
-        let start = if adaptive { most.min(START) } else { most };
+        let start = match (blind, adaptive) {
+            (true, _) => 1,
+            (false, true) => most.min(START),
+            (false, false) => most,
+        };
         let now = Instant::now();
         let size = Size {
             now: start as f64,
             most: most as f64,
             owed: 0,
+            blind,
             met: false,
             cut_at: now,
             held_until: now,
@@ -56,9 +65,29 @@ impl Slots {
     }
 
     pub async fn enter(self: &Arc<Slots>) -> Slot {
-        let permit = self.semaphore.clone().acquire_owned().await;
+        let acquired = self.semaphore.clone().acquire_owned();
+        tokio::pin!(acquired);
+        if self.size().blind {
+            tokio::select! {
+                permit = &mut acquired => return self.slot(permit),
+                () = tokio::time::sleep(ALONE) => self.open(),
+            }
+        }
+        self.slot(acquired.await)
+    }
+
+    fn slot(self: &Arc<Slots>, permit: Result<OwnedSemaphorePermit, AcquireError>) -> Slot {
         let permit = Some(permit.expect("the semaphore is never closed"));
         Slot { slots: self.clone(), permit, began: Instant::now() }
+    }
+
+    /// The first was answered, or takes long: from here on as where there is more to go by.
+    fn open(&self) {
+        let mut size = self.size();
+        if std::mem::take(&mut size.blind) {
+            let to = size.most.min(START as f64);
+            self.set(&mut size, to);
+        }
     }
 
     fn size(&self) -> MutexGuard<'_, Size> {
@@ -79,6 +108,11 @@ impl Slots {
 }
 
 impl Slot {
+    /// Its request leaves.
+    pub fn begin(&mut self) {
+        self.began = Instant::now();
+    }
+
     /// It was answered: there may be room for more. Twice as many after each round until a limit is
     /// met, then one more after each.
     pub fn answered(&self) {
@@ -112,6 +146,7 @@ impl Slot {
             let to = (size.now * to).max(1.0);
             self.slots.set(&mut size, to);
             size.met = met;
+            size.blind = false;
             size.cut_at = Instant::now();
         }
     }
@@ -119,6 +154,7 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
+        self.slots.open();
         let mut size = self.slots.size();
         if size.owed > 0
             && let Some(permit) = self.permit.take()
@@ -145,7 +181,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn it_doubles_to_the_first_limit_is_cut_once_and_then_grows_slowly() {
-        let slots = Arc::new(Slots::new(256, true));
+        let slots = Arc::new(Slots::new(256, true, false));
         assert_eq!(round(&slots, Slot::answered).await, 16);
         assert_eq!(round(&slots, Slot::answered).await, 32);
         assert_eq!(round(&slots, Slot::limited).await, 64);
@@ -159,8 +195,25 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn one_goes_ahead_where_nothing_is_known_and_is_not_waited_for_too_long() {
+        let slots = Arc::new(Slots::new(256, true, true));
+        assert_eq!(round(&slots, Slot::answered).await, 1);
+        assert_eq!(round(&slots, Slot::answered).await, 16);
+        let slots = Arc::new(Slots::new(256, true, true));
+        assert_eq!(round(&slots, Slot::limited).await, 1);
+        assert_eq!(round(&slots, Slot::answered).await, 1, "it takes no more");
+        let slots = Arc::new(Slots::new(256, true, true));
+        let start = Instant::now();
+        let first = slots.enter().await;
+        let second = slots.enter().await;
+        assert_eq!(start.elapsed().as_secs(), ALONE.as_secs());
+        assert_eq!(slots.semaphore.available_permits(), 14);
+        drop((first, second));
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_fixed_number_stays_and_a_cut_takes_what_is_free_later() {
-        let slots = Arc::new(Slots::new(6, false));
+        let slots = Arc::new(Slots::new(6, false, false));
         assert_eq!(round(&slots, Slot::answered).await, 6);
         assert_eq!(round(&slots, Slot::answered).await, 6);
         let held =

@@ -265,8 +265,9 @@ impl RowStage for Stage {
         self.models.iter().flat_map(Chain::all).map(Model::server).collect()
     }
 
+    /// As many again as may be asked at once: while answers are written down others are asked for.
     fn concurrency(&self) -> usize {
-        self.concurrency
+        self.concurrency.saturating_mul(2)
     }
 
     fn run<'a>(
