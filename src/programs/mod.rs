@@ -2,11 +2,13 @@
 //! programs, JSON Schemas. Each is parsed when the manifest is checked, and run without file or
 //! network access.
 
+mod filters;
 mod jq;
 mod schema;
 mod strict;
 mod template;
+pub mod tokens;
 
 pub use jq::Jq;
 pub use schema::{AnswerSchema, place_of};
-pub use template::{Condition, Template, TemplateError};
+pub use template::{Condition, Rendered, Template, TemplateError};

@@ -11,6 +11,7 @@ use petgraph::algo::has_path_connecting;
 use petgraph::graphmap::DiGraphMap;
 use thiserror::Error;
 
+use super::filters;
 use crate::manifest::SourceText;
 use crate::table::Row;
 
@@ -27,6 +28,13 @@ pub struct Template {
     /// The template's own text first, then what it includes, by path.
     pub sources: Vec<Arc<SourceText>>,
     params: Value,
+}
+
+/// A rendered template.
+pub struct Rendered {
+    pub text: String,
+    /// How many tokens the filters left out that cut texts to a length.
+    pub tokens_cut: u64,
 }
 
 /// A template that does not parse or render.
@@ -129,9 +137,17 @@ impl Template {
 
     /// Renders a row.
     pub fn render(&self, row: &Row) -> Result<String, TemplateError> {
+        self.render_telling(row).map(|rendered| rendered.text)
+    }
+
+    /// Renders a row, and tells what was left out of its text.
+    pub fn render_telling(&self, row: &Row) -> Result<Rendered, TemplateError> {
         let template =
             self.environment.get_template(&self.name).map_err(|error| self.told(&error))?;
-        template.render(context(row, &self.params)).map_err(|error| self.told(&error))
+        let captured = template.render_captured(context(row, &self.params));
+        let mut captured = captured.map_err(|error| self.told(&error))?;
+        let cut = captured.with_state_mut(|state| filters::cut(state));
+        Ok(Rendered { tokens_cut: cut, text: captured.into_output() })
     }
 
     fn told(&self, error: &Error) -> TemplateError {
@@ -203,6 +219,7 @@ fn environment() -> Environment<'static> {
     environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
     environment.set_fuel(Some(FUEL));
     environment.set_debug(true);
+    filters::add(&mut environment);
     environment.set_formatter(|out, state, value| {
         if value.is_none() { Ok(()) } else { escape_formatter(out, state, value) }
     });

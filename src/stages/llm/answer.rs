@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::Stage;
 use super::judge::Verdict;
 use super::models::Model;
-use super::request::{messages_of, repair};
+use super::request::{Body, messages_of, repair};
 use super::sureness::Sureness;
 use super::votes::Sample;
 use crate::clients::{Answer, Asking, CallError, Completion};
@@ -45,7 +45,7 @@ impl Stage {
         row: &Row,
         asking: &Asking,
     ) -> Result<Sample, NoAnswer> {
-        let first = self.body(model, row)?;
+        let Body { json: first, tokens_cut } = self.body(model, row)?;
         let mut body = first.clone();
         let mut calls = Vec::new();
         loop {
@@ -59,7 +59,8 @@ impl Stage {
             match self.judge(row, &completion) {
                 Verdict::Good(fields) => {
                     asking.good(calls);
-                    let call = self.call(model, &answer, &completion, attempt);
+                    let mut call = self.call(model, &answer, &completion, attempt);
+                    call["tokens_cut"] = tokens_cut.into();
                     return Ok(Sample { fields, call });
                 }
                 Verdict::Useless(what, why) => {

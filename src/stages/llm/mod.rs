@@ -251,7 +251,7 @@ impl RowStage for Stage {
         let mut requests = Vec::new();
         for chain in &self.models {
             let model = chain.first();
-            let body = self.body(model, row)?;
+            let body = self.body(model, row)?.json;
             requests.extend((0..self.samples()).map(|sample| model.chat.request(&body, sample)));
         }
         Ok(Ask { requests, text })

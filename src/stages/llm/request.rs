@@ -9,6 +9,13 @@ use crate::programs::Template;
 use crate::stages::{Components, RowError};
 use crate::table::Row;
 
+/// The body of a row's request.
+pub(super) struct Body {
+    pub json: Value,
+    /// How many tokens the templates left out of texts that are too long.
+    pub tokens_cut: u64,
+}
+
 impl Stage {
     pub(super) fn describe_model(&self, model: &Model, components: &mut dyn Components) {
         components.add("base_url", &model.chat.base_url);
@@ -68,9 +75,13 @@ impl Stage {
         body
     }
 
-    pub(super) fn body(&self, model: &Model, row: &Row) -> Result<Value, RowError> {
-        let render = |template: &Template| {
-            template.render(row).map_err(|error| RowError::Row(error.to_string()))
+    pub(super) fn body(&self, model: &Model, row: &Row) -> Result<Body, RowError> {
+        let mut tokens_cut = 0;
+        let mut render = |template: &Template| {
+            let rendered = template.render_telling(row);
+            let rendered = rendered.map_err(|error| RowError::Row(error.to_string()))?;
+            tokens_cut += rendered.tokens_cut;
+            Ok::<_, RowError>(rendered.text)
         };
         let mut messages = Vec::new();
         if let Some(system) = &self.system {
@@ -85,7 +96,7 @@ impl Stage {
             }
         }
         body.insert(messages_of(model.chat.api).into(), messages.into());
-        Ok(Value::Object(body))
+        Ok(Body { json: Value::Object(body), tokens_cut })
     }
 }
 

@@ -111,7 +111,7 @@ impl Stage {
             if taken.by.name == turn.chain.first().name {
                 continue;
             }
-            *request = taken.by.chat.request(&self.body(taken.by, row)?, turn.sample);
+            *request = taken.by.chat.request(&self.body(taken.by, row)?.json, turn.sample);
             let name = format!("`{}`", taken.by.name);
             if !by.contains(&name) {
                 by.push(name);
@@ -158,7 +158,7 @@ impl Stage {
     ) -> Result<Sample, NoAnswer> {
         let transport = &world.transport;
         if transport.troubles().leaves_alone(&model.name) {
-            let request = model.chat.request(&self.body(model, row)?, sample);
+            let request = model.chat.request(&self.body(model, row)?.json, sample);
             if !transport.is_recorded(request.key())? {
                 let why = "it failed too often and is left alone for the rest of the run";
                 return Err(NoAnswer::Provider(why.into()));
