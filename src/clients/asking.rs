@@ -1,6 +1,7 @@
 //! What is asked on behalf of a row, or of a few rows that are asked about together: with what
 //! patience for recorded answers, and what came of it.
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -25,6 +26,8 @@ pub struct Asking {
     pub transport: Arc<Transport>,
     pub tally: Arc<Tally>,
     pub again: Again,
+    /// Calls whose requests go in batches alone: none of them is sent by itself.
+    held: Arc<HashSet<CallKey>>,
     seen: Arc<Mutex<Seen>>,
 }
 
@@ -45,7 +48,16 @@ pub struct Seen {
 
 impl Asking {
     pub fn new(transport: Arc<Transport>, tally: Arc<Tally>, again: Again) -> Asking {
-        Asking { transport, tally, again, seen: Arc::default() }
+        Asking { transport, tally, again, held: Arc::default(), seen: Arc::default() }
+    }
+
+    /// Sends none of `calls`: their requests go in batches.
+    pub fn holding(self, calls: impl IntoIterator<Item = CallKey>) -> Asking {
+        Asking { held: Arc::new(calls.into_iter().collect()), ..self }
+    }
+
+    pub(super) fn holds(&self, call: CallKey) -> bool {
+        !self.held.is_empty() && self.held.contains(&call)
     }
 
     /// What was seen so far.

@@ -14,7 +14,7 @@ use super::{
     Ask, Columns, Compile, Compiled, Components, Kind, NoGood, RowError, RowStage, RowWork, Secret,
     Server, Work, World,
 };
-use crate::clients::{Answer, Api, Asking, Chat, Completion, Pace};
+use crate::clients::{Answer, Api, Asking, BatchLimits, Chat, Completion, Pace};
 use crate::manifest::{ModelSection, did_you_mean};
 use crate::programs::{AnswerSchema, Jq, Template};
 use crate::store::Made;
@@ -49,6 +49,9 @@ struct Settings {
     /// How often a bad answer is asked again, with what was wrong.
     #[serde(default = "two")]
     repairs: u32,
+    /// Whether what is not answered yet goes in the provider's batches: within a day, for less.
+    #[serde(default)]
+    batch: bool,
 }
 
 fn two() -> u32 {
@@ -128,7 +131,8 @@ impl Kind for Llm {
                 return None;
             }
         }
-        let (model, chat) = model?;
+        let (model, mut chat) = model?;
+        chat.batch = settings.batch.then(|| batch_limits(&model));
         // `None` inside is a setting that could not be read; outside, one that was not given.
         let (system, schema, check) = (given(system)?, given(schema)?, given(check)?);
         let shape = shape?;
@@ -202,7 +206,8 @@ fn model(cx: &mut Compile<'_>, name: &Spanned<String>) -> Option<(ModelSection, 
     };
     let price = model.price.iter();
     let price = price.flat_map(|price| {
-        [Some(price.input), Some(price.output), price.cached_input, price.cache_write]
+        let shares = [price.cached_input, price.cache_write, price.batch];
+        [Some(price.input), Some(price.output)].into_iter().chain(shares)
     });
     let numbers = price.flatten().chain(model.temperature).chain(model.top_p);
     for number in numbers {
@@ -234,9 +239,18 @@ fn model(cx: &mut Compile<'_>, name: &Spanned<String>) -> Option<(ModelSection, 
         },
         max_tokens: model.max_output_tokens.or(model.max_completion_tokens).or(model.max_tokens),
         price: model.price,
+        batch: None,
         pool: model.model.clone(),
     };
     Some((model.clone(), chat))
+}
+
+/// As many as providers take in one batch.
+const MOST_IN_BATCH: u64 = 50_000;
+
+fn batch_limits(model: &ModelSection) -> BatchLimits {
+    let requests = model.limits.batch_requests.map_or(MOST_IN_BATCH, |most| most.get().into());
+    BatchLimits { requests, tokens: model.limits.batch_tokens.map(|most| most.get()) }
 }
 
 /// What came of one answer.
@@ -286,6 +300,10 @@ impl RowStage for Stage {
 
     fn server(&self) -> Option<Server<'_>> {
         Some(Server::Model { name: &self.name, chat: &self.chat })
+    }
+
+    fn in_batches(&self) -> bool {
+        self.chat.batch.is_some()
     }
 
     fn concurrency(&self) -> usize {
