@@ -232,24 +232,21 @@ fn what_no_batch_answers_is_not_asked_directly() {
     let simulator = Simulator::start(&[]);
     let space = space(&simulator);
     simulator.post("/_batches", json!({"expire": 0.1, "times": 3}));
-    simulator.post("/_batches", json!({"expire": 1.0, "times": 2}));
-    let fault = json!({"path": "/v1/chat/completions", "match": "row 7.", "status": 500});
-    simulator.fault(fault);
+    let path = "/v1/chat/completions";
+    simulator.fault(json!({"path": path, "match": "row 7.", "status": 500, "times": 3}));
     let ran = space.run(&[]).expect(1);
     assert_eq!(ran.stage("label")["state"], "incomplete");
     assert_eq!((direct(&simulator), batches(&simulator).len()), (0, 3), "three rounds");
-    let failed = space.rows("label.failed.jsonl");
-    assert!(failed.iter().all(|row| row["_failed"]["kind"] == "passing"), "{failed:?}");
-    let reason = failed.iter().find(|row| row["id"] == 7).expect("it failed")["_failed"]["reason"]
-        .as_str()
-        .expect("a text")
-        .to_owned();
-    assert!(reason.contains("no batch has answered it"), "{reason}");
-    simulator.heal();
-    simulator.fault(json!({"path": "/v1/batches", "headers": {"retry-after": "0.05"}}));
-    simulator.post("/_batches", json!({"polls": 1}));
-    space.run(&[]).expect(1);
+    let failed = space.rows("label.jsonl.failed.jsonl");
+    let left = batches(&simulator).pop().expect("the last round").len();
+    assert!(!failed.is_empty() && failed.len() <= left, "{failed:?}");
+    for row in &failed {
+        assert_eq!(row["_failed"]["kind"], "passing");
+        let reason = row["_failed"]["reason"].as_str().expect("a text");
+        assert!(reason.contains("no batch has answered it: "), "{reason}");
+    }
     space.run(&[]).expect(0);
+    assert_eq!(sizes(&simulator)[3..], [failed.len()], "the next run sends them again");
     assert_eq!((direct(&simulator), table(&space).len()), (0, ROWS));
 }
 
@@ -266,7 +263,7 @@ fn a_request_that_is_refused_fails_its_row_alone() {
     simulator.fault(json!({"path": path, "match": "row 5.", "status": 429, "times": 1}));
     space.run(&[]).expect(1);
     assert_eq!((direct(&simulator), sizes(&simulator)), (0, vec![ROWS, 1]));
-    assert_eq!(space.rows("label.failed.jsonl"), other.rows("label.failed.jsonl"));
+    assert_eq!(space.rows("label.jsonl.failed.jsonl"), other.rows("label.jsonl.failed.jsonl"));
     assert_eq!(table(&space), table(&other));
     // A row that was refused stands like that, and costs no batch more.
     space.run(&[]).expect(1);
@@ -397,4 +394,22 @@ fn stages_side_by_side_share_a_batch_s_answers() {
     assert_eq!((direct(&simulator), sizes(&simulator)), (0, vec![ROWS]));
     assert_eq!(space.read("label.jsonl"), space.read("second.jsonl"));
     assert_tidy(&space, &simulator);
+}
+
+#[test]
+fn the_other_api_goes_in_batches_of_its_own() {
+    let simulator = Simulator::start(&[]);
+    let (space, other) = (space(&simulator), space(&simulator));
+    for space in [&space, &other] {
+        let responses = "api = \"responses\"\nmax_output_tokens = 50";
+        space.edit("pipeline.toml", "max_tokens = 50", responses);
+    }
+    other.edit("pipeline.toml", BATCH, "");
+    other.run(&[]).expect(0);
+    simulator.reset();
+    space.run(&[]).expect(0);
+    assert_eq!((asked(&simulator, "POST /v1/responses"), sizes(&simulator)), (0, vec![ROWS]));
+    assert_eq!(table(&space), table(&other));
+    let why = space.flow(&["why", "label", "--row", "id=3"]).expect(0).stdout;
+    assert!(why.contains("in batch batch_"), "{why}");
 }
