@@ -82,8 +82,12 @@ fn line(stage: &StagePlan, width: usize, style: &Style) -> String {
     }
     if stage.effort.calls > 0 {
         details.push(effort(&stage.effort));
-        if let Some(share) = stage.batch_share {
-            details.push(format!("in batches at {share} of the price"));
+        match (stage.calls_under_way, stage.batch_share) {
+            (Some(_), Some(share)) => {
+                details.push(format!("in batches at {share} of the price"));
+            }
+            (Some(_), None) => details.push("in batches".to_owned()),
+            (None, _) => {}
         }
     }
     if let Some(calls) = stage.calls_under_way.filter(|calls| *calls > 0) {

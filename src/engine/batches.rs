@@ -72,10 +72,11 @@ struct Look {
 }
 
 /// What a look over all rows found.
-#[derive(Default)]
 struct Collected {
     /// The batches that hold what the rows ask.
     awaited: BTreeSet<i64>,
+    /// Whether some of them are new.
+    sent: bool,
     /// No more may be spent: what the other rows ask is in no batch.
     over: Option<Stop>,
 }
@@ -114,24 +115,25 @@ impl Batches {
         decision: &Decision,
     ) -> Result<(), StageError> {
         let mut rounds = 0;
-        while rounds < ROUNDS {
-            let Collected { awaited, over } = {
+        loop {
+            let Collected { awaited, sent, over } = {
                 let mut state = self.state.lock().await;
                 state.begin(driver).await?;
                 state.collect(driver, input, decision).await?
             };
             let end = self.wait(driver, &awaited).await?;
-            if let Some(why) = over {
-                driver.world.transport.stop(why.clone());
-                return Err(CallError::Stopped(why).into());
-            }
-            match end {
-                End::Answered => return Ok(()),
-                End::TooMuch => {}
-                End::Undone => rounds += 1,
+            rounds += u32::from(end == End::Undone);
+            match over {
+                // What was set aside and not spent may do for some of the others.
+                Some(_) if sent && rounds < ROUNDS => {}
+                Some(why) => {
+                    driver.world.transport.stop(why.clone());
+                    return Err(CallError::Stopped(why).into());
+                }
+                None if end == End::Answered || rounds == ROUNDS => return Ok(()),
+                None => {}
             }
         }
-        Ok(())
     }
 
     /// Sends what is not sent as far as there is room, and looks at the others, until none of `awaited`
@@ -237,8 +239,7 @@ impl State {
         decision: &Decision,
     ) -> Result<Collected, StageError> {
         let World { store, .. } = driver.world;
-        let (open, awaited) = (HashMap::new(), BTreeSet::new());
-        let mut drafts = Drafts { driver, most: &mut self.most, open, awaited };
+        let mut drafts = Drafts::new(driver, &mut self.most);
         let mut earlier = decision.earlier(store)?;
         let mut over = None;
         let mut turn = 0;
@@ -259,7 +260,8 @@ impl State {
                 }
             }
         }
-        Ok(Collected { awaited: drafts.close().await?, over })
+        let (awaited, sent) = drafts.close().await?;
+        Ok(Collected { awaited, sent, over })
     }
 
     /// Looks at the batches of `awaited` whose time has come, and then sends those for which there is
@@ -314,7 +316,7 @@ impl State {
     fn look_later(&mut self, id: i64, again: Option<Duration>, answered: Option<u64>) {
         let known = self.looks.get(&id).copied();
         let every = known.map_or(FIRST_LOOK, |look| (look.every * 3 / 2).min(LONGEST));
-        let next = Instant::now() + again.unwrap_or(every).clamp(SHORTEST, LONGEST);
+        let next = Instant::now() + again.map_or(every, |wait| wait.max(SHORTEST));
         let answered = answered.or(known.map(|look| look.answered)).unwrap_or(0);
         self.looks.insert(id, Look { next, every, answered });
     }
@@ -448,9 +450,14 @@ struct Drafts<'a> {
     /// By addressee.
     open: HashMap<String, Draft>,
     awaited: BTreeSet<i64>,
+    sent: bool,
 }
 
-impl Drafts<'_> {
+impl<'a> Drafts<'a> {
+    fn new(driver: &'a Driver<'a>, most: &'a mut HashMap<String, u64>) -> Drafts<'a> {
+        Drafts { driver, most, open: HashMap::new(), awaited: BTreeSet::new(), sent: false }
+    }
+
     /// Finds the batch that `request` is in, or writes it to one. Where no more may be spent it goes
     /// in none, and the reason comes back.
     async fn add(
@@ -486,7 +493,7 @@ impl Drafts<'_> {
         if self.open.get(&to).is_some_and(full)
             && let Some(draft) = self.open.remove(&to)
         {
-            self.awaited.insert(draft.put(store, transport.run()).await?);
+            self.put(draft).await?;
         }
         let draft = match self.open.entry(to) {
             Entry::Occupied(draft) => draft.into_mut(),
@@ -496,12 +503,19 @@ impl Drafts<'_> {
         Ok(None)
     }
 
-    async fn close(mut self) -> Result<BTreeSet<i64>, StageError> {
+    async fn put(&mut self, draft: Draft) -> Result<(), StageError> {
         let World { transport, store, .. } = self.driver.world;
-        for draft in self.open.into_values() {
-            self.awaited.insert(draft.put(store, transport.run()).await?);
+        self.awaited.insert(draft.put(store, transport.run()).await?);
+        self.sent = true;
+        Ok(())
+    }
+
+    /// The batches that hold what the rows ask, and whether some of them are new.
+    async fn close(mut self) -> Result<(BTreeSet<i64>, bool), StageError> {
+        for draft in std::mem::take(&mut self.open).into_values() {
+            self.put(draft).await?;
         }
-        Ok(self.awaited)
+        Ok((self.awaited, self.sent))
     }
 }
 
@@ -652,6 +666,8 @@ impl<'a> Taking<'a> {
                 took.faults.push((call, BatchFault { refused: None, message }));
             }
         }
+        // Before the provider's copy goes.
+        store.sync()?;
         Ok(took)
     }
 

@@ -77,9 +77,9 @@ pub struct StagePlan {
     pub rows_to_run: Option<u64>,
     /// Of the calls that they stand on: those that are recorded.
     pub calls_cached: Option<u64>,
-    /// And those that are on their way in the provider's batches.
+    /// And those that are on their way in the provider's batches, where it goes in batches.
     pub calls_under_way: Option<u64>,
-    /// The share of the price that is paid for the others, where they go in batches.
+    /// The share of the price that is paid for the others there, where there is a price.
     pub batch_share: Option<f64>,
     #[serde(flatten)]
     pub effort: Effort,
