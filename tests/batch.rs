@@ -323,6 +323,12 @@ fn a_batch_that_is_refused_stops_the_stage_with_the_reason() {
     let reason = ran.stage("label")["reason"].clone();
     assert!(reason.as_str().expect("a text").contains("not today (line 3)"), "{reason}");
     assert_tidy(&space, &simulator);
+    // So does a server that has none.
+    simulator.fault(json!({"path": "/v1/files", "status": 404, "times": 1}));
+    let ran = space.run(&[]).expect(1);
+    let reason = ran.stage("label")["reason"].clone();
+    assert!(reason.as_str().expect("a text").contains("takes no batches"), "{reason}");
+    assert_tidy(&space, &simulator);
     // Nor is a secret told that a server repeats.
     let said = json!({"error": {"message": "no such key: sk-of-the-test"}}).to_string();
     simulator.fault(json!({"path": "/v1/files", "status": 401, "body": said, "times": 1}));
@@ -413,4 +419,16 @@ fn the_other_api_goes_in_batches_of_its_own() {
     assert_eq!(table(&space), table(&other));
     let why = space.flow(&["why", "label", "--row", "id=3"]).expect(0).stdout;
     assert!(why.contains("in batch batch_"), "{why}");
+}
+
+#[test]
+fn a_batch_that_the_provider_does_not_know_yet_is_waited_for() {
+    let simulator = Simulator::start(&[]);
+    let space = space(&simulator);
+    simulator.fault(json!({"path": "/v1/batches/", "status": 404, "times": 1}));
+    // Nor does an answer that is lost bring another batch.
+    simulator.fault(json!({"path": "/v1/files/", "cut": true, "times": 1}));
+    space.run(&[]).expect(0);
+    assert_eq!((sizes(&simulator), direct(&simulator)), (vec![ROWS], 0));
+    assert_tidy(&space, &simulator);
 }

@@ -44,6 +44,8 @@ const FRAME: u64 = 256;
 const TOO_MUCH: &str = "token_limit_exceeded";
 /// Other stages get a turn after so many rows.
 const TURN: u64 = 256;
+/// How often in a row the provider must know nothing of a batch until it is taken for lost.
+const LOST: u32 = 3;
 /// Answers that are stored together.
 const TOGETHER: usize = 256;
 
@@ -61,6 +63,8 @@ struct State {
     most: HashMap<String, u64>,
     /// When each batch is looked at again.
     looks: HashMap<i64, Look>,
+    /// What became of those that ended in this run: more than one stage may wait for a batch.
+    ends: HashMap<i64, End>,
 }
 
 /// When a batch is looked at, and how it stood the last time.
@@ -69,6 +73,8 @@ struct Look {
     next: Instant,
     every: Duration,
     answered: u64,
+    /// How often in a row the provider knew nothing of it.
+    missing: u32,
 }
 
 /// What a look over all rows found.
@@ -141,20 +147,20 @@ impl Batches {
     async fn wait(&self, driver: &Driver<'_>, awaited: &BTreeSet<i64>) -> Result<End, StageError> {
         let transport = &driver.world.transport;
         let mut waiting = Waiting::new(awaited, &driver.world.store)?;
-        let mut end = End::Answered;
         loop {
             let next = {
                 let mut state = self.state.lock().await;
-                end = end.max(state.step(driver, awaited).await?);
+                state.step(driver, awaited).await?;
                 let open = waiting.open(&driver.world.store)?;
                 waiting.tell(driver, &state, &open);
                 if open.is_empty() {
-                    return Ok(end);
+                    let ends = awaited.iter().filter_map(|batch| state.ends.get(batch));
+                    return Ok(ends.copied().max().unwrap_or(End::Answered));
                 }
                 open.iter().filter_map(|batch| Some(state.looks.get(&batch.id)?.next)).min()
             };
-            // Where none was sent yet, what stood in the way may have been another stage's.
-            let next = next.unwrap_or_else(|| Instant::now() + SHORTEST);
+            // Where none is sent yet, another stage's are in the way.
+            let next = next.unwrap_or_else(|| Instant::now() + FIRST_LOOK);
             transport.unless_stopped(tokio::time::sleep_until(next)).await?;
         }
     }
@@ -216,7 +222,8 @@ impl State {
                 continue;
             };
             let seen = match api.look(remote).await {
-                Ok(remote) => self.see(driver, &batch, &addressee, remote).await.map(drop),
+                Ok(Some(remote)) => self.see(driver, &batch, &addressee, remote).await,
+                Ok(None) => Ok(()),
                 Err(error) => Err(error.into()),
             };
             match seen {
@@ -270,20 +277,18 @@ impl State {
         &mut self,
         driver: &Driver<'_>,
         awaited: &BTreeSet<i64>,
-    ) -> Result<End, StageError> {
+    ) -> Result<(), StageError> {
         let World { transport, store, note, .. } = driver.world;
-        let mut end = End::Answered;
         for batch in store.open_batches()?.iter().filter(|batch| awaited.contains(&batch.id)) {
             let due = self.looks.get(&batch.id).is_none_or(|look| look.next <= Instant::now());
             let Some(remote) = batch.remote.as_ref().filter(|_| due) else { continue };
             let addressee = Addressee::read(&batch.addressee)?;
             match BatchApi::new(transport, &addressee).look(remote).await {
-                Ok(remote) => {
-                    end = end.max(self.see(driver, batch, &addressee, remote).await?);
-                }
+                Ok(Some(remote)) => self.see(driver, batch, &addressee, remote).await?,
+                Ok(None) => self.miss(driver, batch).await?,
                 Err(error @ CallError::Transient { .. }) => {
                     note(format!("batch {remote} could not be looked at: {error}"));
-                    self.look_later(batch.id, None, None);
+                    self.look_later(batch.id, None);
                 }
                 Err(error) => return Err(error.into()),
             }
@@ -297,12 +302,23 @@ impl State {
             let addressee = Addressee::read(&batch.addressee)?;
             let file = store.batch_file(&batch.file_name())?;
             let api = BatchApi::new(transport, &addressee);
-            let remote = api.submit(&batch.label, &file).await?;
-            store.name_batch(batch.id, &remote.id).await?;
-            self.look_later(batch.id, remote.again, Some(0));
-            sent.push(batch);
+            match api.submit(&batch.label, &file).await {
+                Ok(remote) => {
+                    store.name_batch(batch.id, &remote.id).await?;
+                    self.look_later(batch.id, remote.again);
+                    sent.push(batch);
+                }
+                Err(error) => {
+                    // Other errors leave open whether it was made.
+                    if let CallError::Denied { .. } | CallError::Refused { .. } = &error {
+                        transport.give_back(batch.requests, set_aside(driver, batch));
+                        self.close(driver, batch, End::Answered, Vec::new()).await?;
+                    }
+                    return Err(error.into());
+                }
+            }
         }
-        Ok(end)
+        Ok(())
     }
 
     /// Whether a batch can wait beside those that are sent.
@@ -313,12 +329,28 @@ impl State {
     }
 
     /// Sets when a batch is looked at next: when the server says, or after a while that grows.
-    fn look_later(&mut self, id: i64, again: Option<Duration>, answered: Option<u64>) {
-        let known = self.looks.get(&id).copied();
-        let every = known.map_or(FIRST_LOOK, |look| (look.every * 3 / 2).min(LONGEST));
-        let next = Instant::now() + again.map_or(every, |wait| wait.max(SHORTEST));
-        let answered = answered.or(known.map(|look| look.answered)).unwrap_or(0);
-        self.looks.insert(id, Look { next, every, answered });
+    fn look_later(&mut self, id: i64, again: Option<Duration>) -> &mut Look {
+        let now = Instant::now();
+        let first = Look { next: now, every: FIRST_LOOK * 2 / 3, answered: 0, missing: 0 };
+        let look = self.looks.entry(id).or_insert(first);
+        look.every = (look.every * 3 / 2).min(LONGEST);
+        look.next = now + again.map_or(look.every, |wait| wait.max(SHORTEST));
+        look
+    }
+
+    /// The provider knows nothing of a batch that it made. It may yet; or the batch is lost, and what
+    /// it was asked is asked again.
+    async fn miss(&mut self, driver: &Driver<'_>, batch: &OpenBatch) -> Result<(), StageError> {
+        let World { transport, note, .. } = driver.world;
+        let look = self.look_later(batch.id, None);
+        look.missing += 1;
+        if look.missing < LOST {
+            return Ok(());
+        }
+        let name = batch.remote.as_deref().unwrap_or_default();
+        note(format!("the provider knows no batch {name} any more; it is sent again"));
+        transport.settle(set_aside(driver, batch), 0);
+        self.close(driver, batch, End::Undone, Vec::new()).await
     }
 
     /// Does what a batch's state at the provider asks for.
@@ -327,50 +359,44 @@ impl State {
         driver: &Driver<'_>,
         batch: &OpenBatch,
         addressee: &Addressee,
-        remote: Option<Remote>,
-    ) -> Result<End, StageError> {
+        remote: Remote,
+    ) -> Result<(), StageError> {
         let World { transport, note, .. } = driver.world;
         let api = BatchApi::new(transport, addressee);
-        // What another run set aside was of its own budget.
-        let set_aside = Reserved(if batch.run == transport.run() { batch.set_aside } else { 0 });
-        let Some(remote) = remote else {
-            let name = batch.remote.as_deref().unwrap_or_default();
-            note(format!("the provider knows no batch {name} any more; it is sent again"));
-            transport.settle(set_aside, 0);
-            self.close(driver, batch, Vec::new()).await?;
-            return Ok(End::Undone);
-        };
         match remote.state {
             RemoteState::UnderWay => {
-                self.look_later(batch.id, remote.again, Some(remote.answered));
-                Ok(End::Answered)
+                let look = self.look_later(batch.id, remote.again);
+                (look.answered, look.missing) = (remote.answered, 0);
+                Ok(())
             }
             RemoteState::Failed => {
                 api.delete_all(&remote).await?;
                 if batch.run == transport.run() {
-                    transport.give_back(batch.requests, set_aside);
+                    transport.give_back(batch.requests, set_aside(driver, batch));
                 }
-                self.close(driver, batch, Vec::new()).await?;
+                self.close(driver, batch, End::TooMuch, Vec::new()).await?;
                 self.refused(driver.world, batch, &remote)
             }
             RemoteState::Completed | RemoteState::Expired | RemoteState::Cancelled => {
                 let took = Taking::new(driver, batch, addressee, &remote).all(&api).await?;
                 api.delete_all(&remote).await?;
-                transport.settle(set_aside, took.spent);
+                transport.settle(set_aside(driver, batch), took.spent);
                 let undone = took.undone();
-                self.close(driver, batch, took.faults).await?;
+                let goes_again = undone > 0 && remote.state != RemoteState::Cancelled;
+                let end = if goes_again { End::Undone } else { End::Answered };
+                self.close(driver, batch, end, took.faults).await?;
                 let (name, requests) = (&remote.id, batch.requests);
-                match (took.denied, remote.state) {
-                    (Some(denied), _) => Err(StageError::Call(denied)),
-                    (None, _) if undone == 0 => Ok(End::Answered),
-                    (None, RemoteState::Cancelled) => Err(StageError::Failed(format!(
+                match took.denied {
+                    Some(denied) => Err(StageError::Call(denied)),
+                    None if undone == 0 => Ok(()),
+                    None if goes_again => {
+                        note(format!("batch {name} left {undone} of {requests} without an answer"));
+                        Ok(())
+                    }
+                    None => Err(StageError::Failed(format!(
                         "batch {name} was cancelled at the provider, and {undone} of its \
                          {requests} requests were not answered; run again to send them again"
                     ))),
-                    (None, _) => {
-                        note(format!("batch {name} left {undone} of {requests} without an answer"));
-                        Ok(End::Undone)
-                    }
                 }
             }
         }
@@ -382,7 +408,7 @@ impl State {
         world: &World,
         batch: &OpenBatch,
         remote: &Remote,
-    ) -> Result<End, StageError> {
+    ) -> Result<(), StageError> {
         let reasons: Vec<&str> = remote.faults.iter().take(3).map(|(_, said)| &said[..]).collect();
         let reasons = reasons.join("; ");
         let open = world.store.open_batches()?;
@@ -392,7 +418,7 @@ impl State {
             let most = self.most.entry(batch.addressee.clone()).or_insert(u64::MAX);
             *most = (*most).min((beside.unwrap_or(0) + batch.tokens) / 2);
             (world.note)(format!("less is sent at once from now on: {reasons}"));
-            return Ok(End::TooMuch);
+            return Ok(());
         }
         Err(StageError::Failed(format!("the provider refused batch {}: {reasons}", remote.id)))
     }
@@ -402,15 +428,22 @@ impl State {
         &mut self,
         driver: &Driver<'_>,
         batch: &OpenBatch,
+        end: End,
         faults: Vec<(CallKey, BatchFault)>,
     ) -> Result<(), StageError> {
         let World { transport, store, .. } = driver.world;
         store.end_batch(batch.id, transport.run(), faults).await?;
+        self.ends.insert(batch.id, end);
         self.looks.remove(&batch.id);
         // What cannot be removed now is removed by a later run.
         let _ = fs::remove_file(store.batch_file(&batch.file_name())?);
         Ok(())
     }
+}
+
+/// What this run set aside for a batch; what another one did was of its own budget.
+fn set_aside(driver: &Driver<'_>, batch: &OpenBatch) -> Reserved {
+    Reserved(if batch.run == driver.world.transport.run() { batch.set_aside } else { 0 })
 }
 
 /// The tokens of the batches with the addressee of `batch` that are there beside it; `None` where it is
