@@ -82,6 +82,16 @@ fn line(stage: &StagePlan, width: usize, style: &Style) -> String {
     }
     if stage.effort.calls > 0 {
         details.push(effort(&stage.effort));
+        match (stage.calls_under_way, stage.batch_share) {
+            (Some(_), Some(share)) => {
+                details.push(format!("in batches at {share} of the price"));
+            }
+            (Some(_), None) => details.push("in batches".to_owned()),
+            (None, _) => {}
+        }
+    }
+    if let Some(calls) = stage.calls_under_way.filter(|calls| *calls > 0) {
+        details.push(format!("{} on their way in batches", count(calls, "call")));
     }
     if let Some(cached) = stage.calls_cached.filter(|cached| *cached > 0) {
         details.push(format!("{} recorded", count(cached, "call")));

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
-use super::style::{Style, count};
-use crate::engine::{Event, StageSummary};
+use super::style::{Style, count, grouped, minute};
+use crate::engine::{Event, StageSummary, UnderWay};
 use crate::manifest::clean;
 
 /// Reads the events of a run. Clones share what is shown.
@@ -55,6 +55,7 @@ impl Progress {
                 tracing::info!(stage, key = clean(&key), reason = clean(&reason), "row failed");
                 self.step(&stage);
             }
+            Event::Batches { stage, under_way } => self.batches(&stage, under_way),
             Event::Waiting { server, why, wait } => self.wait(&server, &clean(&why), wait),
             Event::Note { stage, text } => self.line(&format!("{stage}: {}", clean(&text))),
             Event::StageEnded(summary) => {
@@ -143,6 +144,20 @@ impl Progress {
                 tokio::time::sleep(wait).await;
                 bar.finish_and_clear();
             });
+        }
+    }
+
+    /// Tells how far the batches are that a stage waits for.
+    fn batches(&self, stage: &str, under_way: UnderWay) {
+        let UnderWay { batches, done, requests, since } = under_way;
+        let done = format!("{} of {} answered", grouped(done), count(requests, "request"));
+        match batches {
+            0 => self.line(&format!("{stage}: {done} in batches")),
+            _ => self.line(&format!(
+                "{stage}: waiting for {} since {}, {done}",
+                count(batches, "batch"),
+                minute(since)
+            )),
         }
     }
 

@@ -2,9 +2,9 @@
 
 use clap::Args;
 
-use super::style::{GREEN, RED, Style, YELLOW, count, grouped};
+use super::style::{GREEN, RED, Style, YELLOW, count, grouped, minute};
 use super::{Exit, Shared};
-use crate::engine::{Look, StageStatus, Status, status};
+use crate::engine::{BatchStatus, Look, StageStatus, Status, status};
 use crate::manifest::clean;
 
 #[derive(Args)]
@@ -61,6 +61,15 @@ fn told(status: &Status, style: &Style) -> String {
     }
     text.push_str(&last);
     text.push('\n');
+    for batch in &status.batches {
+        let BatchStatus { name, server, model, requests, since } = batch;
+        let name = name.as_deref().map_or_else(|| "a batch".to_owned(), |it| format!("batch {it}"));
+        text.push_str(&clean(&format!(
+            "{name} is open at {server} ({model}): {}, since {}; a run takes its answers\n",
+            count(*requests, "request"),
+            minute(*since)
+        )));
+    }
     if let Some(holder) = &status.running {
         text.push_str(&format!("a run works now (process {holder})\n"));
     }

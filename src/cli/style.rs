@@ -63,9 +63,21 @@ fn print(to: &mut impl Write, text: &str) {
     let _ = to.flush();
 }
 
-/// `1 row`, `2 rows`, `12,345 rows`.
+/// `1 row`, `2 rows`, `12,345 rows`, `2 batches`.
 pub(super) fn count(number: u64, word: &str) -> String {
-    format!("{} {word}{}", grouped(number), if number == 1 { "" } else { "s" })
+    let end = match number {
+        1 => "",
+        _ if word.ends_with("ch") => "es",
+        _ => "s",
+    };
+    format!("{} {word}{end}", grouped(number))
+}
+
+/// `2026-01-31 12:00 UTC`, from milliseconds since 1970.
+pub(super) fn minute(at: i64) -> String {
+    // A clock that tells no time of this calendar is shown as 1970.
+    let at = jiff::Timestamp::from_millisecond(at).unwrap_or_default();
+    at.strftime("%Y-%m-%d %H:%M UTC").to_string()
 }
 
 /// `12,345`

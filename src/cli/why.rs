@@ -5,7 +5,7 @@ use similar::{ChangeTag, TextDiff};
 
 use super::style::{BOLD, GREEN, RED, Style, count};
 use super::{Exit, Shared};
-use crate::clients::{ATTEMPTS, TOOK_MS};
+use crate::clients::{ATTEMPTS, BATCH, TOOK_MS};
 use crate::engine::{
     Change, InputChange, Look, LookError, Why, WhyCall, WhyRow, find, why, why_row,
 };
@@ -249,6 +249,9 @@ fn told_completion(call: &WhyCall) -> String {
     let noted = |name: &str| call.headers.as_ref().and_then(|headers| headers.get(name));
     if let (Some(ms), Some(attempts)) = (noted(TOOK_MS), noted(ATTEMPTS)) {
         text.push_str(&format!("; {} ms, attempt {}", clean(ms), clean(attempts)));
+    }
+    if let Some(batch) = noted(BATCH) {
+        text.push_str(&format!("; in batch {}", clean(batch)));
     }
     text + "\n"
 }

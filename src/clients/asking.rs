@@ -28,6 +28,8 @@ pub struct Asking {
     again: Again,
     /// Answers that are good, and not asked for again whatever `again` says.
     good: Arc<HashSet<CallKey>>,
+    /// Calls whose requests go in batches alone: none of them is sent by itself.
+    held: Arc<HashSet<CallKey>>,
     seen: Arc<Mutex<Seen>>,
 }
 
@@ -50,7 +52,8 @@ pub struct Seen {
 
 impl Asking {
     pub fn new(transport: Arc<Transport>, tally: Arc<Tally>, again: Again) -> Asking {
-        Asking { transport, tally, again, good: Arc::default(), seen: Arc::default() }
+        let (good, held, seen) = (Arc::default(), Arc::default(), Arc::default());
+        Asking { transport, tally, again, good, held, seen }
     }
 
     /// Asks once more for everything but `good`.
@@ -66,6 +69,15 @@ impl Asking {
     /// These calls were answered well: whatever else their row lacks, they need not be made again.
     pub fn good(&self, calls: impl IntoIterator<Item = CallKey>) {
         self.lock().good.extend(calls);
+    }
+
+    /// Sends none of `calls`: their requests go in batches.
+    pub fn holding(self, calls: impl IntoIterator<Item = CallKey>) -> Asking {
+        Asking { held: Arc::new(calls.into_iter().collect()), ..self }
+    }
+
+    pub(super) fn holds(&self, call: CallKey) -> bool {
+        !self.held.is_empty() && self.held.contains(&call)
     }
 
     /// What was seen so far.

@@ -29,7 +29,7 @@ struct Used {
 }
 
 /// What was set aside for a call, in millionths of a USD.
-pub(super) struct Reserved(u64);
+pub struct Reserved(pub u64);
 
 impl Budget {
     pub fn new(limits: Limits) -> Budget {
@@ -56,6 +56,13 @@ impl Budget {
     pub fn settle(&self, Reserved(most): Reserved, spent: u64) {
         let mut used = self.used();
         used.micros = (used.micros - most).saturating_add(spent);
+    }
+
+    /// Gives back calls that were not made after all, with what was set aside for them.
+    pub fn give_back(&self, calls: u64, Reserved(most): Reserved) {
+        let mut used = self.used();
+        used.calls -= calls;
+        used.micros -= most;
     }
 
     fn used(&self) -> MutexGuard<'_, Used> {

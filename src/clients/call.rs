@@ -23,11 +23,13 @@ pub(super) const MOVED: &str = "flow-moved-to";
 /// last one took.
 pub const ATTEMPTS: &str = "flow-attempts";
 pub const TOOK_MS: &str = "flow-took-ms";
+/// Notes, under a name of ours, in which of the provider's batches an answer came.
+pub const BATCH: &str = "flow-batch";
 
 /// Whether a kept header tells of the asking and not of the answer: it differs from one asking to the
 /// next, so no recording holds it.
 pub fn is_of_asking(header: &str) -> bool {
-    [ATTEMPTS, TOOK_MS, "openai-processing-ms"].contains(&header)
+    [ATTEMPTS, TOOK_MS, BATCH, "openai-processing-ms"].contains(&header)
         || header.starts_with("x-ratelimit-")
 }
 
@@ -97,9 +99,26 @@ pub struct Request {
     pub pace: Pace,
     /// What the tokens of its answer cost.
     pub price: Option<Price>,
+    /// How many like it go together, where it goes in a batch.
+    pub batch: Option<BatchLimits>,
+}
+
+/// What the provider takes in a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BatchLimits {
+    pub requests: u64,
+    /// The tokens of all batches that wait at once.
+    pub tokens: Option<u64>,
 }
 
 impl Request {
+    /// What it is in a batch: at the price there, and under no limit a minute.
+    pub fn in_batch(self) -> Request {
+        let pace = Pace { requests_per_minute: None, tokens_per_minute: None, ..self.pace };
+        let price = self.price.map(Price::in_batch);
+        Request { pace, price, ..self }
+    }
+
     /// The hash of all that can change the answer.
     pub fn key(&self) -> CallKey {
         let mut hasher = Hasher::new(KEY_VERSION);
@@ -212,6 +231,9 @@ pub enum CallError {
     /// A list that has fewer elements than it should.
     #[error("{found} of {total} came of {at}; ask again with `--retry-failed`")]
     Missing { found: u64, total: u64, at: String },
+    /// It goes in batches alone, and none has answered it; a later run sends it again.
+    #[error("no batch has answered it: {0}")]
+    NotInBatch(String),
     #[error("the environment variable {0} is not set")]
     NoSecret(String),
     /// An answer that the protocol does not allow.

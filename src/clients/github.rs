@@ -86,6 +86,7 @@ impl Github {
             attempts: self.attempts,
             pace: self.pace,
             price: None,
+            batch: None,
         }
     }
 

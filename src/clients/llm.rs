@@ -13,7 +13,7 @@ use async_openai::traits::RequestOptionsBuilder;
 use serde_json::Value;
 
 use super::asking::Asking;
-use super::call::{Answer, CallError, Method, Request, Service};
+use super::call::{Answer, BatchLimits, CallError, Method, Request, Service};
 use super::completion::{Api, Completion};
 use super::limiter::Pace;
 use super::usage::tokens_of;
@@ -35,6 +35,8 @@ pub struct Chat {
     /// The longest answer that is asked for, where one is named.
     pub max_tokens: Option<u32>,
     pub price: Option<Price>,
+    /// How many requests go together, where they go in batches.
+    pub batch: Option<BatchLimits>,
 }
 
 impl Chat {
@@ -121,6 +123,7 @@ impl Chat {
             attempts: self.attempts,
             pace,
             price: self.price,
+            batch: self.batch,
         }
     }
 }

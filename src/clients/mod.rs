@@ -2,6 +2,7 @@
 //! HTTP. A probe asks beside it how servers stand.
 
 mod asking;
+mod batch;
 mod bucket;
 mod budget;
 mod call;
@@ -19,8 +20,12 @@ mod usage;
 mod walk;
 
 pub use asking::{Again, Asking, Seen};
-pub use budget::Limits;
-pub use call::{ATTEMPTS, Answer, CallError, Method, Request, Service, Stop, TOOK_MS, is_search};
+pub use batch::{Addressee, BatchAnswer, BatchApi, Remote, RemoteState, Taken};
+pub use budget::{Limits, Reserved};
+pub use call::{
+    ATTEMPTS, Answer, BATCH, BatchLimits, CallError, Method, Request, Service, Stop, TOOK_MS,
+    is_search,
+};
 pub use cassette::{Cassette, write_cassette};
 pub use completion::{Api, Completion};
 pub use github::{Github, Go, Place};

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 
 use super::asking::{Again, Asking};
 use super::bucket::{self, Level};
-use super::budget::{Budget, Limits};
+use super::budget::{Budget, Limits, Reserved};
 use super::call::{
     ATTEMPTS, Answer, CallError, MOVED, Method, Request, Service, Stop, TOOK_MS, is_search,
 };
@@ -51,7 +51,7 @@ const CONDITIONS: [(&str, &str); 2] =
     [("etag", "if-none-match"), ("last-modified", "if-modified-since")];
 const NOT_MODIFIED: u16 = 304;
 /// How often a limit is waited for before the request counts as failed.
-const LIMIT_WAITS: u32 = 20;
+pub(super) const LIMIT_WAITS: u32 = 20;
 /// No server's word is taken for a longer wait.
 const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -114,7 +114,7 @@ pub struct Transport {
     on_wait: Box<dyn Fn(Wait) + Send + Sync>,
 }
 
-enum Failure {
+pub(super) enum Failure {
     /// Worth another attempt.
     Passing {
         what: String,
@@ -160,6 +160,10 @@ impl Transport {
             stop: watch::Sender::new(None),
             on_wait: Box::new(on_wait),
         })
+    }
+
+    pub(super) fn store(&self) -> &Store {
+        &self.store
     }
 
     /// The one HTTP client, for what builds requests with it.
@@ -361,6 +365,9 @@ impl Transport {
             let key = request.key().0.short();
             return Err(CallError::Offline { shown: request.shown(), key });
         }
+        if asking.holds(request.key()) {
+            return Err(self.unanswered(request.key())?);
+        }
         let tally = &asking.tally;
         let lane = lane(request);
         let resource = resource(request);
@@ -458,6 +465,29 @@ impl Transport {
         }
     }
 
+    /// Whether what is recorded answers `request`, as new as it is wanted.
+    pub fn is_answered(&self, request: &Request, again: Again) -> Result<bool, CallError> {
+        match again {
+            Again::No => self.is_recorded(request.key()),
+            again => Ok(self.recorded(request)?.is_some_and(|it| self.is_good(&it, again))),
+        }
+    }
+
+    /// Sets aside what `request` can cost at the most, and counts it as a call.
+    pub fn reserve(&self, request: &Request) -> Result<Reserved, Stop> {
+        self.budget.reserve(request)
+    }
+
+    /// Settles what was set aside with what was spent, in millionths of a USD.
+    pub fn settle(&self, reserved: Reserved, spent: u64) {
+        self.budget.settle(reserved, spent);
+    }
+
+    /// Gives back calls that were not made after all, with what was set aside for them.
+    pub fn give_back(&self, calls: u64, reserved: Reserved) {
+        self.budget.give_back(calls, reserved);
+    }
+
     /// Makes known that requests like this one will come, so that they are spread over what a server
     /// says is left.
     pub fn expect(&self, request: &Request) -> Expected {
@@ -485,7 +515,8 @@ impl Transport {
         }
     }
 
-    async fn unless_stopped<T>(&self, work: impl Future<Output = T>) -> Result<T, CallError> {
+    /// Does `work` unless the run stops first.
+    pub async fn unless_stopped<T>(&self, work: impl Future<Output = T>) -> Result<T, CallError> {
         let mut stop = self.stop.subscribe();
         let stopped = async {
             let why = stop.wait_for(Option::is_some).await.map(|why| why.clone());
@@ -535,23 +566,11 @@ impl Transport {
         if request.method == Method::Post {
             builder = builder.header("content-type", "application/json").body(request.body.clone());
         }
-        let passing = |error: reqwest::Error| {
-            // The address stands in the message beside it, without a query that could hold text
-            // from outside.
-            let error = error.without_url();
-            let mut what = error.to_string();
-            let mut cause = std::error::Error::source(&error);
-            while let Some(error) = cause {
-                what = format!("{what}: {error}");
-                cause = error.source();
-            }
-            Failure::Passing { what, slow: error.is_timeout() }
-        };
         let began = Instant::now();
-        let response = builder.send().await.map_err(passing)?;
+        let response = builder.send().await.map_err(lost)?;
         let status = response.status().as_u16();
         let headers = response.headers().clone();
-        let body = response.bytes().await.map_err(passing)?;
+        let body = response.bytes().await.map_err(lost)?;
         if request.service == Service::Github
             && let Some((points, window, reset)) = quota(&headers)
         {
@@ -610,7 +629,7 @@ pub(super) fn http_client() -> Result<reqwest::Client, CallError> {
 }
 
 /// Milliseconds since 1970.
-fn now() -> i64 {
+pub(super) fn now() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.map_or(0, |since| since.as_millis().try_into().unwrap_or(i64::MAX))
 }
@@ -759,7 +778,12 @@ pub(super) fn noted_credentials(request: &Request) -> (String, String) {
 }
 
 /// Whether an answer is final; if not, what to do.
-fn judge(request: &Request, status: u16, headers: &HeaderMap, body: &Bytes) -> Result<(), Failure> {
+pub(super) fn judge(
+    request: &Request,
+    status: u16,
+    headers: &HeaderMap,
+    body: &Bytes,
+) -> Result<(), Failure> {
     let said = || match secret(request) {
         // A server may repeat the key that it will not have.
         Some(secret) => message(body).replace(&secret, "(secret)"),
@@ -796,6 +820,19 @@ fn judge(request: &Request, status: u16, headers: &HeaderMap, body: &Bytes) -> R
         (Service::Model, _) => Err(refused()),
         (Service::Github, _) => Err(denied()),
     }
+}
+
+/// A request, or its answer, that was lost on its way.
+pub(super) fn lost(error: reqwest::Error) -> Failure {
+    // The address stands in the message beside it, without a query that could hold text from outside.
+    let error = error.without_url();
+    let mut what = error.to_string();
+    let mut cause = std::error::Error::source(&error);
+    while let Some(error) = cause {
+        what = format!("{what}: {error}");
+        cause = error.source();
+    }
+    Failure::Passing { what, slow: error.is_timeout() }
 }
 
 fn limited(why: String, headers: &HeaderMap, slower: bool) -> Failure {
@@ -928,7 +965,7 @@ fn is_quota(body: &Bytes) -> bool {
     is("code") || is("type")
 }
 
-fn announced_wait(headers: &HeaderMap) -> Option<Duration> {
+pub(super) fn announced_wait(headers: &HeaderMap) -> Option<Duration> {
     let number = |name: &str| text(headers, name)?.parse().ok().filter(|it: &f64| *it >= 0.0);
     let ms = number("retry-after-ms").map(|ms| ms / 1000.0);
     let date = || {
@@ -947,7 +984,7 @@ fn announced_wait(headers: &HeaderMap) -> Option<Duration> {
 }
 
 /// GitHub asks for at least a minute, and longer each time; a model's provider for less.
-fn unannounced_wait(service: Service, times: u32) -> Duration {
+pub(super) fn unannounced_wait(service: Service, times: u32) -> Duration {
     let first: u64 = match service {
         Service::Github => 60,
         Service::Model => 1,
@@ -957,7 +994,7 @@ fn unannounced_wait(service: Service, times: u32) -> Duration {
 
 /// Half a second, doubling to half a minute, up to a quarter more by what the request is, so that
 /// many that failed together do not come back together.
-fn backoff(times: u32, request: &Request) -> Duration {
+pub(super) fn backoff(times: u32, request: &Request) -> Duration {
     let wait = Duration::from_millis((500 << (times - 1).min(6)).min(30_000));
     let spread = u32::from(request.key().0.0[times as usize % 32]);
     wait + wait * spread / 1024

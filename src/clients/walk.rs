@@ -410,6 +410,7 @@ mod tests {
                 adaptive: false,
             },
             price: None,
+            batch: None,
         })
     }
 

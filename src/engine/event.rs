@@ -138,6 +138,18 @@ impl Summary {
     }
 }
 
+/// The batches that a stage waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnderWay {
+    /// Those that are open.
+    pub batches: u64,
+    /// Of so many requests, those that are done, as far as the provider tells.
+    pub done: u64,
+    pub requests: u64,
+    /// When the oldest was made, in milliseconds since 1970.
+    pub since: i64,
+}
+
 /// Something that happened.
 #[derive(Clone, Debug)]
 pub enum Event {
@@ -151,6 +163,8 @@ pub enum Event {
     RowDone { stage: String, known: bool, calls: u64, cost_usd: f64 },
     /// A row of a row stage has none.
     RowFailed { stage: String, key: String, reason: String },
+    /// A stage waits for the provider's batches.
+    Batches { stage: String, under_way: UnderWay },
     /// A server asked to wait.
     Waiting { server: String, why: String, wait: Duration },
     /// Worth saying, stops nothing.

@@ -2,6 +2,7 @@
 //! already, and the run that makes the rest.
 
 mod accept;
+mod batches;
 mod collect;
 mod compare;
 mod decide;
@@ -28,7 +29,7 @@ pub use compare::{
 };
 pub use decide::{Choices, Refresh};
 pub use delta::Delta;
-pub use event::{Event, StageState, StageSummary, Summary};
+pub use event::{Event, StageState, StageSummary, Summary, UnderWay};
 pub use explain::{Above, Change, InputChange, Why, WhyCall, WhyRow, why, why_row};
 pub use history::{Logged, RunEnd, RunRecord, StageRun, log};
 pub use look::{Look, LookError};
@@ -36,4 +37,4 @@ pub use online::{Check, CheckKind, CheckState, Left, online};
 pub use plan::{Effort, Plan, PlanState, StagePlan, plan};
 pub use run::{RunError, RunHandle, RunOptions, run};
 pub use select::{NoTarget, find, select};
-pub use status::{StageStatus, Status, status};
+pub use status::{BatchStatus, StageStatus, Status, status};

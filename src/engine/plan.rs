@@ -9,7 +9,7 @@ use super::decide::{Before, Choices, Decision, as_it_was, decide, now, open};
 use super::history::RunRecord;
 use super::look::{Look, LookError};
 use super::rows::{asked, memo_key};
-use crate::clients::{Again, CallError, Request, Usage};
+use crate::clients::{Again, Request, Usage};
 use crate::pipeline::{InputRef, Stage};
 use crate::stages::{RowWork, Work};
 use crate::store::{Artifact, CallKey, Store, StoreError};
@@ -77,6 +77,10 @@ pub struct StagePlan {
     pub rows_to_run: Option<u64>,
     /// Of the calls that they stand on: those that are recorded.
     pub calls_cached: Option<u64>,
+    /// And those that are on their way in the provider's batches, where it goes in batches.
+    pub calls_under_way: Option<u64>,
+    /// The share of the price that is paid for the others there, where there is a price.
+    pub batch_share: Option<f64>,
     #[serde(flatten)]
     pub effort: Effort,
     /// What is not known before other stages have run, and how much it can be at the most.
@@ -239,7 +243,9 @@ impl Planner<'_> {
         let mode = decision.mode;
         let mut earlier = decision.earlier(&self.look.store)?;
         let mut left = mode.limit.filter(|_| !work.stage.is_list()).unwrap_or(u64::MAX);
-        let (mut known, mut to_run, mut cached) = (0, 0, 0);
+        let in_batches = work.stage.in_batches() && mode.limit.is_none();
+        let some_open = in_batches && !self.look.store.open_batches()?.is_empty();
+        let (mut known, mut to_run, mut cached, mut under_way) = (0, 0, 0, 0);
         let mut retried = false;
         let mut exact = true;
         let output = self.history.get(&stage.name).copied();
@@ -270,10 +276,19 @@ impl Planner<'_> {
                 // An answer that is recorded for a row without a result may be no good.
                 let retry = mode.retry_failed && !is_known;
                 for request in requests {
-                    if self.is_good(&request, mode.again)? && !retry {
+                    if self.look.transport.is_answered(&request, mode.again)? && !retry {
                         cached += 1;
+                    } else if some_open && self.look.store.batch_item(request.key())?.is_some() {
+                        under_way += 1;
                     } else if to_make.insert(request.key()) {
                         retried |= retry;
+                        let request = match in_batches {
+                            true => {
+                                plan.batch_share = request.price.map(|price| price.batch_share());
+                                request.in_batch()
+                            }
+                            false => request,
+                        };
                         plan.effort.call(&request, output);
                     }
                 }
@@ -287,6 +302,7 @@ impl Planner<'_> {
         plan.rows_known = Some(known);
         plan.rows_to_run = Some(to_run);
         plan.calls_cached = Some(cached);
+        plan.calls_under_way = in_batches.then_some(under_way);
         plan.bound = match (exact, mode.again) {
             _ if retried => {
                 Some("at most so many calls: what turns out to be good is not asked again".into())
@@ -296,17 +312,6 @@ impl Planner<'_> {
             (true, _) => None,
         };
         Ok(())
-    }
-
-    /// Whether a recorded answer would be taken.
-    fn is_good(&self, request: &Request, again: Again) -> Result<bool, CallError> {
-        match again {
-            Again::No => self.look.transport.is_recorded(request.key()),
-            again => {
-                let answer = self.look.transport.recorded(request)?;
-                Ok(answer.is_some_and(|answer| self.look.transport.is_good(&answer, again)))
-            }
-        }
     }
 }
 
@@ -320,6 +325,8 @@ impl StagePlan {
             rows_known: None,
             rows_to_run: None,
             calls_cached: None,
+            calls_under_way: None,
+            batch_share: None,
             effort: Effort::default(),
             bound: None,
         }

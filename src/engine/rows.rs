@@ -12,10 +12,11 @@ use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
 use serde_json::{Value, json};
 
+use super::event::UnderWay;
 use super::spans::{Earlier, Span};
-use crate::clients::{Again, Asking, CallError, Expected, Seen, Tally};
+use crate::clients::{Again, Asking, CallError, Expected, Request, Seen, Tally};
 use crate::stages::{Ask, Instead, RowError, RowWork, Sink, StageError, World};
-use crate::store::{Artifact, ArtifactWriter, Made, Memo, StoreError};
+use crate::store::{Artifact, ArtifactWriter, CallKey, Made, Memo, StoreError};
 use crate::table::{Digest, Hasher, Row, show_key};
 
 /// Rows between the first that is not finished and the last that was begun, at the most.
@@ -84,6 +85,8 @@ impl Failures {
 pub(super) trait RowWatch: Sync {
     /// The first rows are about to run.
     fn begin(&self) -> Result<(), StageError>;
+    /// Batches are under way that its rows wait for.
+    fn waits(&self, under_way: UnderWay);
     fn done(&self, known: bool);
     fn failed(&self, key: String, reason: &RowError);
 }
@@ -267,13 +270,13 @@ impl<'a> Driver<'a> {
             self.fail(error);
             return Vec::new();
         }
-        let asking = self.asking(self.mode.again);
         let mut kept = Vec::with_capacity(jobs.len());
         let mut asked = Vec::with_capacity(jobs.len());
         for Job { row, ask, carried, memo, known } in jobs {
             kept.push((carried, memo, known));
             asked.push((row, ask));
         }
+        let asking = self.asking(self.mode.again).holding(self.held(&asked));
         let mut results = self.work.stage.run(&asked, &asking, self.world).await;
         let mut seen = asking.seen();
         let mut again = self.mode.again;
@@ -355,7 +358,21 @@ impl<'a> Driver<'a> {
         join_all(remembered).await
     }
 
-    fn asking(&self, again: Again) -> Asking {
+    /// The calls of rows whose requests go in batches alone.
+    fn held(&self, rows: &[(Row, Ask)]) -> Vec<CallKey> {
+        if !self.in_batches() {
+            return Vec::new();
+        }
+        let requests = rows.iter().flat_map(|(_, ask)| &ask.requests);
+        requests.filter(|it| it.batch.is_some()).map(Request::key).collect()
+    }
+
+    /// Whether what its rows ask goes in batches. A trial does not wait for them.
+    pub fn in_batches(&self) -> bool {
+        self.work.stage.in_batches() && self.mode.limit.is_none()
+    }
+
+    pub fn asking(&self, again: Again) -> Asking {
         Asking::new(self.world.transport.clone(), self.tally.clone(), again)
     }
 

@@ -11,11 +11,12 @@ use std::time::Instant;
 use thiserror::Error;
 use tokio::sync::{mpsc, watch};
 
+use super::batches::Batches;
 use super::decide::{
     Before, Choices, Decision, Found, NamedTable, as_it_was, decide, file, keep_rows, mode, now,
     open, record_profile,
 };
-use super::event::{Event, StageState, StageSummary, Summary};
+use super::event::{Event, StageState, StageSummary, Summary, UnderWay};
 use super::fingerprint::{Standing, definition, explain, fingerprint};
 use super::history::RunRecord;
 use super::outputs::{Placed, place, place_failed};
@@ -106,6 +107,7 @@ struct Run {
     before: Before,
     /// The inline tables, as they are needed.
     tables: Vec<OnceLock<Digest>>,
+    batches: Batches,
 }
 
 /// Brings `pipeline` up to date. `observer` sees every event; `begun` is handed the means to stop.
@@ -161,7 +163,8 @@ pub async fn run(
         Arc::new(Transport::new(store.clone(), cassette, offline, id, limits, on_wait)?);
     begun(RunHandle { transport: transport.clone() });
     let tables = pipeline.tables.iter().map(|_| OnceLock::new()).collect();
-    let run = Run { pipeline, store, transport, asker, observer, options, before, tables };
+    let batches = Batches::default();
+    let run = Run { pipeline, store, transport, asker, observer, options, before, tables, batches };
     let mut summary = Arc::new(run).all(start).await?;
     summary.seconds = seconds(start);
     Ok(summary)
@@ -422,7 +425,8 @@ impl Run {
         let early =
             mode.takes_known() && mode.limit.is_none() && !last.is_some_and(|last| last.accepted);
         let driver = match &stage.compiled.work {
-            Work::Rows(work) if ahead.is_some() && early => {
+            // What goes in batches goes once all rows are there.
+            Work::Rows(work) if ahead.is_some() && early && !work.stage.in_batches() => {
                 Some(self.driver(work, at, &desk, tally))
             }
             _ => None,
@@ -664,6 +668,9 @@ impl Run {
                     true => decision.earlier(&self.store)?,
                     false => None,
                 };
+                if driver.in_batches() && !self.transport.is_offline() {
+                    self.batches.answer(driver, &input.artifact, &decision).await?;
+                }
                 let done = driver.gather(&input.artifact, sink, earlier, flying).await?;
                 let RowsDone {
                     sink,
@@ -874,6 +881,10 @@ impl RowWatch for Desk<'_> {
             self.start(None);
         }
         Ok(())
+    }
+
+    fn waits(&self, under_way: UnderWay) {
+        (self.run.observer)(Event::Batches { stage: self.stage.to_owned(), under_way });
     }
 
     fn done(&self, known: bool) {

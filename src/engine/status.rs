@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::explain::why;
 use super::history::RunRecord;
 use super::look::{Look, LookError};
+use crate::clients::{Addressee, CallError};
 use crate::store::Lock;
 
 /// A pipeline as it stands.
@@ -23,6 +24,20 @@ pub struct Status {
     /// as their answers that are stored.
     pub calls: u64,
     pub cost_usd: f64,
+    /// The provider's batches that are open, the oldest first.
+    pub batches: Vec<BatchStatus>,
+}
+
+/// A batch that is open.
+#[derive(Clone, Debug, Serialize)]
+pub struct BatchStatus {
+    /// Its name at the provider; `None` until it is known to be there.
+    pub name: Option<String>,
+    pub server: String,
+    pub model: String,
+    pub requests: u64,
+    /// When it was made, in milliseconds since 1970.
+    pub since: i64,
 }
 
 /// A stage as it stands.
@@ -89,6 +104,17 @@ pub fn status(look: &Look<'_>) -> Result<Status, LookError> {
             accepted: last.is_some_and(|last| last.accepted),
         });
     }
+    let batches = look.store.open_batches()?.into_iter().map(|batch| {
+        let addressee = Addressee::read(&batch.addressee)?;
+        Ok(BatchStatus {
+            name: batch.remote,
+            server: addressee.server().to_owned(),
+            model: addressee.model().to_owned(),
+            requests: batch.requests,
+            since: batch.at,
+        })
+    });
+    let batches = batches.collect::<Result<_, CallError>>()?;
     let running = Lock::holder(&look.pipeline.cache());
-    Ok(Status { profile: profile.clone(), running, stages, cut_off, calls, cost_usd })
+    Ok(Status { profile: profile.clone(), running, stages, cut_off, calls, cost_usd, batches })
 }

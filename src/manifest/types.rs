@@ -7,7 +7,7 @@ use indexmap::IndexMap;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{MapAccess, SeqAccess, Visitor};
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize};
 use toml::Spanned;
 
 /// `[pipeline]`
@@ -271,7 +271,7 @@ fn model_attempts() -> std::num::NonZeroU32 {
 }
 
 /// USD per million tokens.
-#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Price {
     pub input: f64,
@@ -280,6 +280,27 @@ pub struct Price {
     pub cached_input: Option<f64>,
     /// Input that it puts into its cache; the input's price where it is not given.
     pub cache_write: Option<f64>,
+    /// The share of all this that is paid in a batch; 0.5 where it is not given.
+    pub batch: Option<f64>,
+}
+
+impl Price {
+    /// The share of it that is paid in a batch.
+    pub fn batch_share(&self) -> f64 {
+        self.batch.unwrap_or(0.5)
+    }
+
+    /// What tokens cost in a batch.
+    pub fn in_batch(self) -> Price {
+        let share = self.batch_share();
+        Price {
+            input: self.input * share,
+            output: self.output * share,
+            cached_input: self.cached_input.map(|price| price * share),
+            cache_write: self.cache_write.map(|price| price * share),
+            batch: self.batch,
+        }
+    }
 }
 
 /// Limits of a model's provider.
@@ -294,6 +315,13 @@ pub struct Limits {
     /// Requests under way at once; 16 where it is not given.
     #[schemars(range(min = 1))]
     pub concurrency: Option<std::num::NonZeroUsize>,
+    /// Requests in one batch; 50,000 where it is not given, as providers allow.
+    #[schemars(range(min = 1))]
+    pub batch_requests: Option<std::num::NonZeroU32>,
+    /// Tokens of requests that wait in batches at once, estimated; the provider tells where there are
+    /// too many.
+    #[schemars(range(min = 1))]
+    pub batch_tokens: Option<std::num::NonZeroU64>,
 }
 
 /// `[profiles.NAME]`: what differs from the rest of the manifest under `--profile NAME`.

@@ -152,6 +152,11 @@ pub trait RowStage: Send + Sync {
         false
     }
 
+    /// Whether what its rows ask goes in the provider's batches.
+    fn in_batches(&self) -> bool {
+        false
+    }
+
     /// How old an answer may be before it is asked for again.
     fn max_age(&self) -> Option<Duration> {
         None
@@ -324,7 +329,7 @@ impl From<CallError> for RowError {
 #[derive(Debug, Error)]
 pub enum StageError {
     #[error(transparent)]
-    Call(CallError),
+    Call(#[from] CallError),
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error("{0}")]

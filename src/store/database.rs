@@ -68,6 +68,26 @@ CREATE TABLE IF NOT EXISTS files (
   path TEXT PRIMARY KEY, size INTEGER NOT NULL, mtime INTEGER NOT NULL, inode INTEGER NOT NULL,
   digest BLOB NOT NULL
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS batches (   -- the provider's batches that are open
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  label TEXT NOT NULL,        -- names it to the provider, and the file of its requests
+  addressee TEXT NOT NULL,    -- whom its requests go to, JSON
+  remote TEXT,                -- its name at the provider; null until it is known to be there
+  requests INTEGER NOT NULL, tokens INTEGER NOT NULL,
+  set_aside INTEGER NOT NULL, -- of the budget of the run that made it, millionths of a USD
+  run INTEGER NOT NULL, at INTEGER NOT NULL
+);
+CREATE TABLE IF NOT EXISTS batch_items (
+  key BLOB PRIMARY KEY,       -- the call
+  batch INTEGER NOT NULL, sample INTEGER NOT NULL,
+  start INTEGER NOT NULL, length INTEGER NOT NULL  -- of the request's body in the batch's file
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS items_of_batch ON batch_items (batch);
+CREATE TABLE IF NOT EXISTS batch_faults (  -- requests that a batch left without an answer
+  key BLOB PRIMARY KEY, run INTEGER NOT NULL,
+  refused INTEGER,            -- with which status; null where it failed in passing
+  message TEXT NOT NULL
+) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS runs (
   id INTEGER PRIMARY KEY AUTOINCREMENT,
   at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now')),
@@ -105,7 +125,8 @@ pub(super) fn open(path: &Path) -> Result<Connection, StoreError> {
             let insert = "INSERT INTO meta VALUES ('version', ?1)";
             transaction.execute(insert, [VERSION]).map_err(at)?;
         }
-        Some(found) if found == VERSION => {}
+        // Tables that came since are added; none has changed its meaning.
+        Some(found) if found == VERSION => transaction.execute_batch(TABLES).map_err(at)?,
         Some(found) if found == "1" => {
             transaction.execute_batch(FROM_1).map_err(at)?;
             transaction.execute_batch(TABLES).map_err(at)?;

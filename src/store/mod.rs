@@ -2,6 +2,7 @@
 //! database, artifacts by digest beside it. One thread writes; anyone reads.
 
 mod artifact;
+mod batches;
 mod calls;
 mod database;
 mod files;
@@ -13,6 +14,7 @@ mod runs;
 mod tables;
 
 pub use artifact::{Artifact, ArtifactReader, ArtifactWriter, Chunk};
+pub use batches::{BatchFault, BatchItem, OpenBatch};
 pub use calls::{CallKey, CallRecord, Given, Keep, Source};
 pub use files::{FileState, Notes, input_note, write_aside};
 pub use gc::{Cleared, Collected, Gc, Sizes, Verified};

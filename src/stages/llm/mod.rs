@@ -66,6 +66,9 @@ struct Settings {
     /// How often a bad answer is asked again, with what was wrong.
     #[serde(default = "two")]
     repairs: u32,
+    /// Whether what is not answered yet goes in the provider's batches: within a day, for less.
+    #[serde(default)]
+    batch: bool,
 }
 
 fn two() -> u32 {
@@ -263,6 +266,10 @@ impl RowStage for Stage {
 
     fn servers(&self) -> Vec<Server<'_>> {
         self.models.iter().flat_map(Chain::all).map(Model::server).collect()
+    }
+
+    fn in_batches(&self) -> bool {
+        self.models.iter().any(|chain| chain.first().chat.batch.is_some())
     }
 
     /// As many again as may be asked at once: while answers are written down others are asked for.

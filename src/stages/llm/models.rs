@@ -5,7 +5,7 @@ use std::time::Duration;
 use toml::Spanned;
 
 use super::Settings;
-use crate::clients::{Chat, Pace};
+use crate::clients::{BatchLimits, Chat, Pace};
 use crate::manifest::{ModelSection, did_you_mean, with_fallbacks};
 use crate::stages::{Compile, Secret, Server};
 
@@ -68,14 +68,14 @@ pub(super) fn chains(cx: &mut Compile<'_>, settings: &Settings) -> Option<Vec<Ch
             cx.fail(name.span(), message, Some("name it once".into()));
             continue;
         }
-        chains.push(chain(cx, name));
+        chains.push(chain(cx, name, settings.batch));
     }
     // Those that cannot be asked were told, each of them.
     let sound = chains.len() == names.len();
     chains.into_iter().collect::<Option<_>>().filter(|_| sound)
 }
 
-fn chain(cx: &mut Compile<'_>, name: &Spanned<String>) -> Option<Chain> {
+fn chain(cx: &mut Compile<'_>, name: &Spanned<String>, batch: bool) -> Option<Chain> {
     let manifest = cx.manifest;
     if !manifest.models.contains_key(name.get_ref()) {
         let known = manifest.models.keys().map(String::as_str);
@@ -87,7 +87,20 @@ fn chain(cx: &mut Compile<'_>, name: &Spanned<String>) -> Option<Chain> {
     let names = with_fallbacks(&manifest.models, name.get_ref()).into_iter();
     let models: Vec<_> =
         names.map(|model| self::model(cx, model, &manifest.models[model], name)).collect();
-    models.into_iter().collect::<Option<_>>().map(Chain)
+    let mut models: Vec<Model> = models.into_iter().collect::<Option<_>>()?;
+    // What answers in the place of another is asked at once.
+    if let Some(first) = models.first_mut().filter(|_| batch) {
+        first.chat.batch = Some(batch_limits(&first.section));
+    }
+    Some(Chain(models))
+}
+
+/// As many as providers take in one batch.
+const MOST_IN_BATCH: u64 = 50_000;
+
+fn batch_limits(model: &ModelSection) -> BatchLimits {
+    let requests = model.limits.batch_requests.map_or(MOST_IN_BATCH, |most| most.get().into());
+    BatchLimits { requests, tokens: model.limits.batch_tokens.map(|most| most.get()) }
 }
 
 /// The model `name`, told of where the stage names it, or the one that it answers for.
@@ -99,7 +112,8 @@ fn model(
 ) -> Option<Model> {
     let price = section.price.iter();
     let price = price.flat_map(|price| {
-        [Some(price.input), Some(price.output), price.cached_input, price.cache_write]
+        let shares = [price.cached_input, price.cache_write, price.batch];
+        [Some(price.input), Some(price.output)].into_iter().chain(shares)
     });
     let numbers = price.flatten().chain(section.temperature).chain(section.top_p);
     for number in numbers {
@@ -134,6 +148,7 @@ fn model(
             .or(section.max_completion_tokens)
             .or(section.max_tokens),
         price: section.price,
+        batch: None,
         pool: section.model.clone(),
     };
     Some(Model { name: name.to_owned(), section: section.clone(), chat })
