@@ -11,6 +11,7 @@ const CUT: &str = "tokens cut";
 
 pub(super) fn add(environment: &mut Environment<'static>) {
     environment.add_filter("tokens", |value: Value| text(&value).map(|text| tokens::count(&text)));
+    environment.add_filter("within_tokens", within_tokens);
     environment.add_filter("truncate_tokens", truncate_tokens);
     environment.add_filter("head_tail", head_tail);
     environment.add_filter("untrusted", |value: Value| text(&value).map(|text| untrusted(&text)));
@@ -19,6 +20,12 @@ pub(super) fn add(environment: &mut Environment<'static>) {
 /// How many tokens a rendering has left out.
 pub(super) fn cut(state: &State<'_, '_>) -> u64 {
     state.get_temp(CUT).and_then(|value| u64::try_from(value).ok()).unwrap_or(0)
+}
+
+/// Whether a text has at most so many tokens. A short one is not counted, nor a long one to its end.
+fn within_tokens(value: Value, most: usize) -> Result<bool, Error> {
+    let text = text(&value)?;
+    Ok(tokens::prefix(&text, most).len() == text.len())
 }
 
 /// The beginning of a text, with at most so many tokens.

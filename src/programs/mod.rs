@@ -2,6 +2,7 @@
 //! programs, JSON Schemas. Each is parsed when the manifest is checked, and run without file or
 //! network access.
 
+pub mod cut;
 mod filters;
 mod jq;
 mod schema;

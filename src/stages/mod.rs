@@ -10,6 +10,7 @@ mod github;
 mod llm;
 mod seen;
 mod sink;
+mod split;
 mod sql;
 
 pub use compile::{Columns, Compile, InputInfo, RowShape};
@@ -32,7 +33,8 @@ use crate::store::{Artifact, Made, Store, StoreError};
 use crate::table::Row;
 
 /// Every kind there is.
-pub const REGISTRY: [&dyn Kind; 4] = [&github::Github, &llm::Llm, &sql::Sql, &command::Command];
+pub const REGISTRY: [&dyn Kind; 5] =
+    [&github::Github, &llm::Llm, &sql::Sql, &command::Command, &split::Split];
 
 /// The kind of that name.
 pub fn kind(name: &str) -> Option<&'static dyn Kind> {
