@@ -15,10 +15,14 @@ use support::{Simulator, TestSpace};
 const ROWS: usize = 30;
 const BATCH: &str = "batch = true\n";
 
+/// Without it a batch is looked at every few seconds.
+fn hurry(simulator: &Simulator) {
+    simulator.fault(json!({"path": "/v1/batches", "headers": {"retry-after": "0.05"}}));
+}
+
 /// A label for each of some rows, in batches.
 fn space(simulator: &Simulator) -> TestSpace {
-    // Else a batch is looked at every few seconds.
-    simulator.fault(json!({"path": "/v1/batches", "headers": {"retry-after": "0.05"}}));
+    hurry(simulator);
     let mut space = TestSpace::new();
     let rows: String = (0..ROWS).map(|n| format!("{{\"id\": {n}}}\n")).collect();
     space.write("rows.jsonl", rows);
@@ -151,6 +155,11 @@ fn a_killed_run_goes_on_waiting_where_it_was() {
     run.kill().expect("it is our child");
     run.wait().expect("it is our child");
 
+    let files = std::fs::read_dir(space.path().join("cache/batches")).expect("a folder");
+    let files: Vec<_> = files.map(|file| file.expect("a file").path()).collect();
+    assert_eq!(files.len(), 1);
+    let text = std::fs::read_to_string(&files[0]).expect("text");
+    assert!(text.lines().count() == ROWS && !text.contains("sk-of-the-test"), "no secret in it");
     let status = space.flow(&["status"]).expect(0).stdout;
     assert!(status.contains("(tiny): 30 requests, since "), "{status}");
     let plan = space.flow(&["plan", "--json"]).expect(0).json();
@@ -165,6 +174,26 @@ fn a_killed_run_goes_on_waiting_where_it_was() {
     assert_eq!(asked(&simulator, "POST /v1/files"), 1);
     assert_eq!((table(&space).len(), &ran.json()["calls"]), (ROWS, &json!(ROWS)));
     assert_tidy(&space, &simulator);
+}
+
+#[test]
+fn killed_between_any_two_requests_it_sends_nothing_twice() {
+    // An upload, a batch, two looks, the answers, and two files that are deleted.
+    for stop in 0..=7 {
+        let simulator = Simulator::start(&["--latency-ms", "20"]);
+        let space = space(&simulator);
+        let mut run = space.command(&["run"]).stderr(Stdio::null()).spawn().expect("flow starts");
+        while simulator.total() < stop && run.try_wait().expect("it is our child").is_none() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        run.kill().expect("it is our child");
+        run.wait().expect("it is our child");
+        settle(&simulator);
+        space.run(&[]).expect(0);
+        assert_eq!((sizes(&simulator), direct(&simulator)), (vec![ROWS], 0), "killed after {stop}");
+        assert_eq!(simulator.get("/_stats")["models"]["batched"], ROWS);
+        assert_eq!(table(&space).len(), ROWS);
+    }
 }
 
 #[test]
@@ -233,7 +262,7 @@ fn what_no_batch_answers_is_not_asked_directly() {
     let space = space(&simulator);
     simulator.post("/_batches", json!({"expire": 0.1, "times": 3}));
     let path = "/v1/chat/completions";
-    simulator.fault(json!({"path": path, "match": "row 7.", "status": 500, "times": 3}));
+    simulator.fault(json!({"path": path, "match": "row 7.", "status": 500}));
     let ran = space.run(&[]).expect(1);
     assert_eq!(ran.stage("label")["state"], "incomplete");
     assert_eq!((direct(&simulator), batches(&simulator).len()), (0, 3), "three rounds");
@@ -245,6 +274,8 @@ fn what_no_batch_answers_is_not_asked_directly() {
         let reason = row["_failed"]["reason"].as_str().expect("a text");
         assert!(reason.contains("no batch has answered it: "), "{reason}");
     }
+    simulator.heal();
+    hurry(&simulator);
     space.run(&[]).expect(0);
     assert_eq!(sizes(&simulator)[3..], [failed.len()], "the next run sends them again");
     assert_eq!((direct(&simulator), table(&space).len()), (0, ROWS));
