@@ -463,3 +463,45 @@ fn a_batch_that_the_provider_does_not_know_yet_is_waited_for() {
     assert_eq!((sizes(&simulator), direct(&simulator)), (vec![ROWS], 0));
     assert_tidy(&space, &simulator);
 }
+
+#[test]
+fn each_model_has_a_batch_with_each_sample() {
+    let simulator = Simulator::start(&["--vary"]);
+    let (space, other) = (space(&simulator), space(&simulator));
+    for space in [&space, &other] {
+        let text = space.read("pipeline.toml");
+        let models = &text[text.find("[models.small]").expect("a model")..];
+        let models = &models[..models.find("[stages").expect("a stage")];
+        let large = models.replace("small", "large").replace("tiny", "huge");
+        space.edit("pipeline.toml", "[stages.label]", &format!("{large}[stages.label]"));
+        let asks = "models = [\"small\", \"large\"]\nsamples = 2\nprompt";
+        space.edit("pipeline.toml", "model = \"small\"\nprompt", asks);
+    }
+    other.edit("pipeline.toml", BATCH, "");
+    space.run(&[]).expect(0);
+    assert_eq!((direct(&simulator), sizes(&simulator)), (0, vec![2 * ROWS; 2]));
+    assert_eq!(table(&space).len(), 4 * ROWS);
+    assert_tidy(&space, &simulator);
+    // What the batches answered is what the same requests find that are sent directly.
+    space.edit("pipeline.toml", BATCH, "");
+    let forced = space.run(&["--force"]).expect(0);
+    assert_eq!(forced.json()["calls_cached"], 4 * ROWS);
+    assert_eq!((direct(&simulator), forced.json()["calls"].clone()), (0, json!(0)));
+    other.run(&[]).expect(0);
+    assert_eq!(direct(&simulator), 4 * ROWS as u64, "as many as are asked directly");
+}
+
+#[test]
+fn a_store_that_knew_no_batches_takes_them() {
+    let simulator = Simulator::start(&[]);
+    let space = space(&simulator);
+    space.run(&["--limit", "3"]).expect(0);
+    let store = rusqlite::Connection::open(space.path().join("cache/flow.db")).expect("a database");
+    let drop = "DROP TABLE batches; DROP TABLE batch_items; DROP TABLE batch_faults";
+    store.execute_batch(drop).expect("dropped");
+    store.close().expect("closed");
+    space.flow(&["plan"]).expect(0);
+    space.flow(&["status"]).expect(0);
+    space.run(&[]).expect(0);
+    assert_eq!((direct(&simulator), sizes(&simulator)), (3, vec![ROWS - 3]));
+}
