@@ -15,10 +15,14 @@ use support::{Simulator, TestSpace};
 const ROWS: usize = 30;
 const BATCH: &str = "batch = true\n";
 
+/// Without it a batch is looked at every few seconds.
+fn hurry(simulator: &Simulator) {
+    simulator.fault(json!({"path": "/v1/batches", "headers": {"retry-after": "0.05"}}));
+}
+
 /// A label for each of some rows, in batches.
 fn space(simulator: &Simulator) -> TestSpace {
-    // Else a batch is looked at every few seconds.
-    simulator.fault(json!({"path": "/v1/batches", "headers": {"retry-after": "0.05"}}));
+    hurry(simulator);
     let mut space = TestSpace::new();
     let rows: String = (0..ROWS).map(|n| format!("{{\"id\": {n}}}\n")).collect();
     space.write("rows.jsonl", rows);
@@ -151,6 +155,11 @@ fn a_killed_run_goes_on_waiting_where_it_was() {
     run.kill().expect("it is our child");
     run.wait().expect("it is our child");
 
+    let files = std::fs::read_dir(space.path().join("cache/batches")).expect("a folder");
+    let files: Vec<_> = files.map(|file| file.expect("a file").path()).collect();
+    assert_eq!(files.len(), 1);
+    let text = std::fs::read_to_string(&files[0]).expect("text");
+    assert!(text.lines().count() == ROWS && !text.contains("sk-of-the-test"), "no secret in it");
     let status = space.flow(&["status"]).expect(0).stdout;
     assert!(status.contains("(tiny): 30 requests, since "), "{status}");
     let plan = space.flow(&["plan", "--json"]).expect(0).json();
@@ -165,6 +174,26 @@ fn a_killed_run_goes_on_waiting_where_it_was() {
     assert_eq!(asked(&simulator, "POST /v1/files"), 1);
     assert_eq!((table(&space).len(), &ran.json()["calls"]), (ROWS, &json!(ROWS)));
     assert_tidy(&space, &simulator);
+}
+
+#[test]
+fn killed_between_any_two_requests_it_sends_nothing_twice() {
+    // An upload, a batch, two looks, the answers, and two files that are deleted.
+    for stop in 0..=7 {
+        let simulator = Simulator::start(&["--latency-ms", "20"]);
+        let space = space(&simulator);
+        let mut run = space.command(&["run"]).stderr(Stdio::null()).spawn().expect("flow starts");
+        while simulator.total() < stop && run.try_wait().expect("it is our child").is_none() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        run.kill().expect("it is our child");
+        run.wait().expect("it is our child");
+        settle(&simulator);
+        space.run(&[]).expect(0);
+        assert_eq!((sizes(&simulator), direct(&simulator)), (vec![ROWS], 0), "killed after {stop}");
+        assert_eq!(simulator.get("/_stats")["models"]["batched"], ROWS);
+        assert_eq!(table(&space).len(), ROWS);
+    }
 }
 
 #[test]
@@ -233,7 +262,7 @@ fn what_no_batch_answers_is_not_asked_directly() {
     let space = space(&simulator);
     simulator.post("/_batches", json!({"expire": 0.1, "times": 3}));
     let path = "/v1/chat/completions";
-    simulator.fault(json!({"path": path, "match": "row 7.", "status": 500, "times": 3}));
+    simulator.fault(json!({"path": path, "match": "row 7.", "status": 500}));
     let ran = space.run(&[]).expect(1);
     assert_eq!(ran.stage("label")["state"], "incomplete");
     assert_eq!((direct(&simulator), batches(&simulator).len()), (0, 3), "three rounds");
@@ -245,6 +274,8 @@ fn what_no_batch_answers_is_not_asked_directly() {
         let reason = row["_failed"]["reason"].as_str().expect("a text");
         assert!(reason.contains("no batch has answered it: "), "{reason}");
     }
+    simulator.heal();
+    hurry(&simulator);
     space.run(&[]).expect(0);
     assert_eq!(sizes(&simulator)[3..], [failed.len()], "the next run sends them again");
     assert_eq!((direct(&simulator), table(&space).len()), (0, ROWS));
@@ -431,4 +462,46 @@ fn a_batch_that_the_provider_does_not_know_yet_is_waited_for() {
     space.run(&[]).expect(0);
     assert_eq!((sizes(&simulator), direct(&simulator)), (vec![ROWS], 0));
     assert_tidy(&space, &simulator);
+}
+
+#[test]
+fn each_model_has_a_batch_with_each_sample() {
+    let simulator = Simulator::start(&["--vary"]);
+    let (space, other) = (space(&simulator), space(&simulator));
+    for space in [&space, &other] {
+        let text = space.read("pipeline.toml");
+        let models = &text[text.find("[models.small]").expect("a model")..];
+        let models = &models[..models.find("[stages").expect("a stage")];
+        let large = models.replace("small", "large").replace("tiny", "huge");
+        space.edit("pipeline.toml", "[stages.label]", &format!("{large}[stages.label]"));
+        let asks = "models = [\"small\", \"large\"]\nsamples = 2\nprompt";
+        space.edit("pipeline.toml", "model = \"small\"\nprompt", asks);
+    }
+    other.edit("pipeline.toml", BATCH, "");
+    space.run(&[]).expect(0);
+    assert_eq!((direct(&simulator), sizes(&simulator)), (0, vec![2 * ROWS; 2]));
+    assert_eq!(table(&space).len(), 4 * ROWS);
+    assert_tidy(&space, &simulator);
+    // What the batches answered is what the same requests find that are sent directly.
+    space.edit("pipeline.toml", BATCH, "");
+    let forced = space.run(&["--force"]).expect(0);
+    assert_eq!(forced.json()["calls_cached"], 4 * ROWS);
+    assert_eq!((direct(&simulator), forced.json()["calls"].clone()), (0, json!(0)));
+    other.run(&[]).expect(0);
+    assert_eq!(direct(&simulator), 4 * ROWS as u64, "as many as are asked directly");
+}
+
+#[test]
+fn a_store_that_knew_no_batches_takes_them() {
+    let simulator = Simulator::start(&[]);
+    let space = space(&simulator);
+    space.run(&["--limit", "3"]).expect(0);
+    let store = rusqlite::Connection::open(space.path().join("cache/flow.db")).expect("a database");
+    let drop = "DROP TABLE batches; DROP TABLE batch_items; DROP TABLE batch_faults";
+    store.execute_batch(drop).expect("dropped");
+    store.close().expect("closed");
+    space.flow(&["plan"]).expect(0);
+    space.flow(&["status"]).expect(0);
+    space.run(&[]).expect(0);
+    assert_eq!((direct(&simulator), sizes(&simulator)), (3, vec![ROWS - 3]));
 }

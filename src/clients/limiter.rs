@@ -16,7 +16,7 @@ use super::slots::{Slot, Slots};
 /// between two of them does not bring one too many into a minute.
 const MARGIN: f64 = 1.005;
 /// Requests that leave within such a time may reach the server in any order.
-const JITTER: Duration = Duration::from_millis(50);
+const JITTER: Duration = Duration::from_millis(150);
 /// How much the last answer counts in what requests turn out to take.
 const NEWEST: f64 = 0.1;
 /// How long to wait for what is under way to tell what is left.

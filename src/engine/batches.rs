@@ -46,6 +46,8 @@ const TOO_MUCH: &str = "token_limit_exceeded";
 const TURN: u64 = 256;
 /// How often in a row the provider must know nothing of a batch until it is taken for lost.
 const LOST: u32 = 3;
+/// How often it is told at the most that more is done.
+const STEPS: u64 = 20;
 /// Answers that are stored together.
 const TOGETHER: usize = 256;
 
@@ -194,7 +196,13 @@ impl<'a> Waiting<'a> {
         let look = |batch: &OpenBatch| state.looks.get(&batch.id).map_or(0, |look| look.answered);
         let left: u64 = open.iter().map(|it| it.requests.saturating_sub(look(it))).sum();
         let (batches, done) = (open.len() as u64, self.requests - left.min(self.requests));
-        if self.requests > 0 && self.told != Some((batches, done)) {
+        let news = match self.told {
+            None => true,
+            Some((open, before)) => {
+                open != batches || done >= before + self.requests.div_ceil(STEPS)
+            }
+        };
+        if self.requests > 0 && news {
             self.told = Some((batches, done));
             let (requests, since) = (self.requests, self.since);
             driver.watch.waits(UnderWay { batches, done, requests, since });
