@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use support::{TestSpace, repository};
 
 /// The heading in docs/manifest.md of each part of the schema.
-const PARTS: [(&str, &str); 12] = [
+const PARTS: [(&str, &str); 13] = [
     ("pipeline", "## `[pipeline]`"),
     ("github", "## `[github]`"),
     ("models", "## `[models.NAME]`"),
@@ -23,6 +23,7 @@ const PARTS: [(&str, &str); 12] = [
     ("kind llm", "## Kind `llm`"),
     ("kind sql", "## Kind `sql`"),
     ("kind command", "## Kind `command`"),
+    ("kind split", "## Kind `split`"),
     ("profiles", "## `[profiles.NAME]`"),
     ("env", "# The manifest"),
 ];
@@ -196,9 +197,11 @@ fn resolve<'a>(schema: &'a Value, reference: &'a Value) -> &'a Value {
 fn type_name(schema: &Value, property: &Value) -> &'static str {
     let property = resolve(schema, property);
     if let Some(options) = property["anyOf"].as_array() {
-        return match options.iter().any(|option| option["type"] == "array") {
-            true => "text or list of texts",
-            false => "text or `{ env = \"NAME\" }`",
+        let has = |kind: &str| options.iter().any(|option| option["type"] == kind);
+        return match (has("array"), has("integer")) {
+            (true, _) => "text or list of texts",
+            (_, true) => "integer or `\"params.NAME\"`",
+            _ => "text or `{ env = \"NAME\" }`",
         };
     }
     if property["properties"].get("env").is_some() {

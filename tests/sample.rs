@@ -38,7 +38,9 @@ fn it_writes_every_output_without_a_call_and_then_nothing_runs() {
         ("issue_fix_links", 51),
         ("final_bug_results", 43),
         ("bug_diffs", 15),
-        ("final_bug_results_with_root_cause", 15),
+        ("final_bug_results_with_root_cause", 13),
+        ("root_cause_parts", 4),
+        ("final_bug_results_with_root_cause_completed", 15),
         ("final_bug_results_with_root_cause_completed_symptom", 28),
         ("fixed_bug_content", 28),
     ];
@@ -63,7 +65,7 @@ fn it_writes_every_output_without_a_call_and_then_nothing_runs() {
 fn nobody_takes_an_answer_for_a_models() {
     let space = study();
     sample(&space).expect(0);
-    for output in ["analysis_cache", "final_bug_results_with_root_cause"] {
+    for output in ["analysis_cache", "final_bug_results_with_root_cause", "root_cause_parts"] {
         let rows = space.rows(&format!("data/sample/{output}.json"));
         assert!(rows.iter().all(|row| row["_call"]["source"] == "authored"), "{output}");
     }
@@ -161,7 +163,12 @@ fn root_causes_occur_in_their_diffs() {
     let space = study();
     sample(&space).expect(0);
     let diffs = space.rows("data/sample/bug_diffs.json");
-    for row in space.rows("data/sample/final_bug_results_with_root_cause.json") {
+    let completed = space.rows("data/sample/final_bug_results_with_root_cause_completed.json");
+    let in_parts: Vec<&Value> = completed.iter().filter(|row| row["parts"] == 2).collect();
+    assert_eq!(in_parts.len(), 2, "two diffs are too long for one look");
+    // The most relevant places first, whichever part they stand in.
+    assert_eq!(in_parts[0]["root_causes"][1]["function"], "destroy", "{}", in_parts[0]);
+    for row in &completed {
         let diff = diffs.iter().find(|diff| diff["id"] == row["id"]).unwrap();
         let diff = diff["diff"].as_str().unwrap();
         let causes = row["root_causes"].as_array().unwrap();
