@@ -6,6 +6,7 @@
 
 mod command;
 mod compile;
+mod functions;
 mod github;
 mod llm;
 mod seen;

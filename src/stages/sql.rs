@@ -17,7 +17,7 @@ use toml::Spanned;
 
 use super::{
     Columns, Compile, Compiled, Components, Input, InputInfo, Kind, Sink, StageError, TableStage,
-    Work, World,
+    Work, World, functions,
 };
 use crate::clients::CallError;
 use crate::manifest::{Problem, did_you_mean};
@@ -189,7 +189,11 @@ fn check(query: &str, tables: &[TableName]) -> Result<Columns, Fault> {
     thread_local!(static IDLE: Cell<Option<Connection>> = const { Cell::new(None) });
     let mut connection = match IDLE.take() {
         Some(connection) => connection,
-        None => Connection::open_in_memory()?,
+        None => {
+            let connection = Connection::open_in_memory()?;
+            functions::add(&connection)?;
+            connection
+        }
     };
     let checked = check_on(&mut connection, query, tables);
     let cleared = clear(&mut connection, tables);
@@ -344,6 +348,7 @@ impl TableStage for Stage {
             let (note, path) = (world.note.clone(), world.scratch.join("query.db"));
             let work = move || -> Result<Sink, StageError> {
                 let mut connection = Connection::open(path).map_err(failed)?;
+                functions::add(&connection).map_err(failed)?;
                 connection
                     .execute_batch(&format!(
                         "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;
