@@ -337,7 +337,8 @@ impl<'a> Compile<'a> {
         sound.then_some(RowShape { key, keep })
     }
 
-    fn input_field(&mut self, input: &InputInfo, field: &Spanned<String>, what: &str) -> bool {
+    /// Holds a field that the setting `what` names against those that the input's rows have.
+    pub fn input_field(&mut self, input: &InputInfo, field: &Spanned<String>, what: &str) -> bool {
         if input.columns.has(field.get_ref()) {
             return true;
         }

@@ -4,11 +4,13 @@
 //! answers row by row, or makes a whole table at once. What its result depends on it tells through
 //! [`Components`], the one source of both the fingerprint and its explanation.
 
+mod agreement;
 mod command;
 mod compile;
 mod functions;
 mod github;
 mod llm;
+mod sample;
 mod seen;
 mod sink;
 mod sql;
@@ -34,7 +36,14 @@ use crate::store::{Artifact, Made, Store, StoreError};
 use crate::table::Row;
 
 /// Every kind there is.
-pub const REGISTRY: [&dyn Kind; 4] = [&github::Github, &llm::Llm, &sql::Sql, &command::Command];
+pub const REGISTRY: [&dyn Kind; 6] = [
+    &github::Github,
+    &llm::Llm,
+    &sql::Sql,
+    &command::Command,
+    &sample::Sample,
+    &agreement::Agreement,
+];
 
 /// The kind of that name.
 pub fn kind(name: &str) -> Option<&'static dyn Kind> {
