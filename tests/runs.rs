@@ -67,8 +67,7 @@ fn the_summary_has_the_promised_shape() {
     assert_eq!(ran.stdout.lines().count(), 1, "one object on stdout, the rest on stderr");
     let json = ran.json();
     let keys: Vec<&str> = json.as_object().unwrap().keys().map(String::as_str).collect();
-    let spent =
-        ["tokens_in", "tokens_in_cached", "tokens_cache_written", "tokens_out", "cost_usd"];
+    let spent = ["tokens_in", "tokens_in_cached", "tokens_cache_written", "tokens_out", "cost_usd"];
     let whole = [&["stages", "calls", "calls_cached"][..], &spent, &["seconds"]].concat();
     assert_eq!(keys, whole);
     let stage = ran.stage("label");

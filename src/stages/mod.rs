@@ -7,6 +7,7 @@
 mod agreement;
 mod command;
 mod compile;
+mod expect;
 mod functions;
 mod github;
 mod llm;
@@ -17,6 +18,7 @@ mod sql;
 mod sureness;
 
 pub use compile::{Columns, Compile, InputInfo, RowShape};
+pub use expect::Expect;
 pub use seen::Half;
 pub use sink::Sink;
 
