@@ -13,6 +13,7 @@ pub mod pipeline;
 pub mod programs;
 pub mod schema;
 pub mod stages;
+pub mod stats;
 pub mod store;
 pub mod table;
 

@@ -11,7 +11,7 @@ use crate::graph::{Cycle, Graph, Node, NodeKind};
 use crate::manifest::{
     Manifest, Problem, Problems, ProfileChoice, Project, StageDecl, did_you_mean, nearest,
 };
-use crate::stages::{self, Columns, Compile, Compiled, InputInfo, Kind};
+use crate::stages::{self, Columns, Compile, Compiled, Expect, InputInfo, Kind};
 use crate::store::{FileState, Store, Stretches, input_note};
 use crate::table::{Format, ReadError, Row, all_fields, read_rows};
 
@@ -61,6 +61,8 @@ pub struct Stage {
     /// Where its failed rows are told, while there are any.
     pub failed_file: String,
     pub compiled: Compiled,
+    /// What its table is held to before others read it.
+    pub expect: Option<Expect>,
 }
 
 /// What a stage reads.
@@ -149,6 +151,7 @@ fn build(manifest: &Manifest<'_>, problems: &mut Problems) -> Option<Pipeline> {
         manifest.stages.iter().map(|decl| resolve(manifest, decl, &names, problems)).collect();
     let order = order(manifest, &inputs, problems);
     let mut compiled: Vec<Option<Compiled>> = manifest.stages.iter().map(|_| None).collect();
+    let mut expected: Vec<Option<Expect>> = manifest.stages.iter().map(|_| None).collect();
     let mut columns: HashMap<usize, InputInfo> = HashMap::new();
     for at in order.iter().copied() {
         let decl = &manifest.stages[at];
@@ -171,12 +174,17 @@ fn build(manifest: &Manifest<'_>, problems: &mut Problems) -> Option<Pipeline> {
             continue;
         }
         let done = kind.compile(&mut Compile::new(manifest, decl, known, problems));
-        if let Some(done) = done {
+        if let Some(mut done) = done {
             let info = InputInfo {
                 name: decl.name.clone(),
                 columns: done.columns.clone(),
                 key: done.key.clone(),
             };
+            if let Some(section) = &decl.common.expect {
+                let mut cx = Compile::new(manifest, decl, vec![info.clone()], problems);
+                expected[at] = Expect::compile(&mut cx, section);
+                done.sources.extend(cx.sources);
+            }
             columns.insert(at, info);
             compiled[at] = Some(done);
         }
@@ -201,6 +209,7 @@ fn build(manifest: &Manifest<'_>, problems: &mut Problems) -> Option<Pipeline> {
             outputs: outputs[at].clone(),
             failed_file: failed_file(manifest, decl, &outputs[at]),
             compiled: done?,
+            expect: expected[at].take(),
         });
     }
     let tables = manifest.tables.iter();

@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use support::{TestSpace, repository};
 
 /// The heading in docs/manifest.md of each part of the schema.
-const PARTS: [(&str, &str); 13] = [
+const PARTS: [(&str, &str); 15] = [
     ("pipeline", "## `[pipeline]`"),
     ("github", "## `[github]`"),
     ("models", "## `[models.NAME]`"),
@@ -24,6 +24,8 @@ const PARTS: [(&str, &str); 13] = [
     ("kind sql", "## Kind `sql`"),
     ("kind command", "## Kind `command`"),
     ("kind split", "## Kind `split`"),
+    ("kind sample", "## Kind `sample`"),
+    ("kind agreement", "## Kind `agreement`"),
     ("profiles", "## `[profiles.NAME]`"),
     ("env", "# The manifest"),
 ];

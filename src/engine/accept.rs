@@ -71,6 +71,7 @@ pub async fn accept(pipeline: &Pipeline, at: usize, command: &str) -> Result<u64
         // Its rows came of another definition, or of other rows: none of them is taken for these.
         spans: None,
         accepted: true,
+        held: None,
         components: explain(pipeline, stage, on),
         ..last
     };

@@ -280,6 +280,8 @@ impl Run {
         for at in chosen.iter().copied().filter(|at| is_rows(*at)) {
             if let [InputRef::Stage(from)] = stages[at].inputs[..]
                 && is_rows(from)
+                // What is held to something is not read before it was.
+                && stages[from].expect.is_none()
                 && let Some(writer) = &mut posts[from]
             {
                 let (sender, receiver) = mpsc::channel(QUEUE);
@@ -558,6 +560,7 @@ impl Run {
         if !whole {
             made.state = StageState::Incomplete;
         }
+        let held = self.hold(stage, made.digest, last.as_ref(), desk)?;
         let root = &pipeline.project.root;
         for output in &stage.outputs {
             let output = pipeline.placed(output, self.options.choices.limit);
@@ -574,8 +577,36 @@ impl Run {
             self.note(stage, text);
         }
         place_failed(&self.store, root, &made.failed_file, made.failed.as_ref())?;
-        self.record(stage, &made, &digests, last).await?;
+        self.record(stage, &made, &digests, last, held).await?;
         Ok(made)
+    }
+
+    /// Holds the stage's table to what it is expected to be, where that was not done before; tells what
+    /// stands for it. A part of a table, as a trial makes it, is held to nothing.
+    fn hold(
+        &self,
+        stage: &Stage,
+        table: Digest,
+        last: Option<&StageRecord>,
+        desk: &Desk<'_>,
+    ) -> Result<Option<String>, StageError> {
+        let Some(expect) = stage.expect.as_ref().filter(|_| desk.world.limit.is_none()) else {
+            return Ok(None);
+        };
+        let held = Some(expect.digest(table).hex());
+        if last.is_some_and(|last| last.held == held) {
+            return Ok(held);
+        }
+        desk.scratch()?;
+        let table = open(&self.store, &stage.name, table)?;
+        let breaches = expect.breaches(&table, &self.store, &desk.world.scratch)?;
+        match breaches.is_empty() {
+            true => Ok(held),
+            false => Err(StageError::Failed(format!(
+                "its table is not as it is expected to be: {}",
+                breaches.join(". ")
+            ))),
+        }
     }
 
     /// Notes how the stage ended, where that is not noted already.
@@ -585,6 +616,7 @@ impl Run {
         made: &Made,
         inputs: &[Digest],
         last: Option<StageRecord>,
+        held: Option<String>,
     ) -> Result<(), StageError> {
         let pipeline = &self.pipeline;
         let limit = self.options.choices.limit;
@@ -596,6 +628,7 @@ impl Run {
             && made.settled
             && last.state == state
             && last.artifact == made.digest.hex()
+            && last.held == held
         {
             return Ok(());
         }
@@ -618,6 +651,7 @@ impl Run {
             revision: made.revision,
             spans: made.spans.clone(),
             accepted,
+            held,
             components: explain(pipeline, stage, on),
         };
         let profile = record_profile(pipeline, limit);

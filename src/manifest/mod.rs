@@ -14,6 +14,6 @@ pub use problem::{Problem, Problems, SourceText, clean, did_you_mean, nearest};
 pub use project::Project;
 pub use strict::{Reading, parse_on, parse_strict, to_json};
 pub use types::{
-    Common, EnvVar, GithubSection, Limits, ModelApi, ModelSection, Names, PipelineSection, Price,
-    ProfileSection, Text, parse_age,
+    Common, EnvVar, ExpectSection, GithubSection, Limits, ModelApi, ModelSection, Names,
+    PipelineSection, Price, ProfileSection, RowCount, Text, parse_age,
 };

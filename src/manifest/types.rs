@@ -365,13 +365,47 @@ pub struct Common {
     #[serde(rename = "where")]
     #[schemars(with = "Option<String>")]
     pub filter: Option<Spanned<String>>,
+    /// What its table is expected to be; a breach stops what follows.
+    #[serde(default)]
+    pub expect: Option<ExpectSection>,
     /// What the stage is for, in a line.
     pub description: Option<String>,
 }
 
 impl Common {
-    pub const KEYS: [&str; 7] =
-        ["kind", "inputs", "outputs", "key", "keep", "where", "description"];
+    pub const KEYS: [&str; 8] =
+        ["kind", "inputs", "outputs", "key", "keep", "where", "expect", "description"];
+}
+
+/// `[stages.NAME.expect]`
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ExpectSection {
+    /// How many rows there are.
+    pub rows: Option<RowCount>,
+    /// Fields of which no two rows have the same value; null is none.
+    #[schemars(with = "Vec<String>")]
+    pub unique: Vec<Spanned<String>>,
+    /// Fields that no row lacks.
+    #[schemars(with = "Vec<String>")]
+    pub not_null: Vec<Spanned<String>>,
+    /// Fields with the values that they may have.
+    #[schemars(with = "std::collections::BTreeMap<String, Vec<serde_json::Value>>")]
+    pub accepted: IndexMap<String, Spanned<Vec<serde_json::Value>>>,
+    /// A file with a JSON Schema that every row matches.
+    #[schemars(with = "Option<String>")]
+    pub matches_schema: Option<Spanned<String>>,
+    /// A query of the stage's table, or a `.sql` file with one, that returns nothing.
+    #[schemars(with = "Option<String>")]
+    pub sql: Option<Spanned<String>>,
+}
+
+/// How many rows a table has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RowCount {
+    pub min: Option<u64>,
+    pub max: Option<u64>,
 }
 
 /// A length of time as people write it: a number and `s`, `m`, `h`, `d` or `w`.

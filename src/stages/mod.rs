@@ -4,16 +4,21 @@
 //! answers row by row, or makes a whole table at once. What its result depends on it tells through
 //! [`Components`], the one source of both the fingerprint and its explanation.
 
+mod agreement;
 mod command;
 mod compile;
+mod expect;
+mod functions;
 mod github;
 mod llm;
+mod sample;
 mod seen;
 mod sink;
 mod split;
 mod sql;
 
 pub use compile::{Columns, Compile, InputInfo, RowShape};
+pub use expect::Expect;
 pub use seen::Half;
 pub use sink::Sink;
 
@@ -33,8 +38,15 @@ use crate::store::{Artifact, Made, Store, StoreError};
 use crate::table::Row;
 
 /// Every kind there is.
-pub const REGISTRY: [&dyn Kind; 5] =
-    [&github::Github, &llm::Llm, &sql::Sql, &command::Command, &split::Split];
+pub const REGISTRY: [&dyn Kind; 7] = [
+    &github::Github,
+    &llm::Llm,
+    &sql::Sql,
+    &command::Command,
+    &split::Split,
+    &sample::Sample,
+    &agreement::Agreement,
+];
 
 /// The kind of that name.
 pub fn kind(name: &str) -> Option<&'static dyn Kind> {

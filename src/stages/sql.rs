@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
+use indexmap::IndexMap;
 use rusqlite::config::DbConfig;
 use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
 use rusqlite::types::{ToSqlOutput, Value as SqlValue, ValueRef};
@@ -17,10 +18,11 @@ use toml::Spanned;
 
 use super::{
     Columns, Compile, Compiled, Components, Input, InputInfo, Kind, Sink, StageError, TableStage,
-    Work, World,
+    Work, World, functions,
 };
 use crate::clients::CallError;
 use crate::manifest::{Problem, did_you_mean};
+use crate::store::{Artifact, Store};
 use crate::table::{Column, Row, Types};
 
 pub struct Sql;
@@ -72,22 +74,7 @@ impl Kind for Sql {
         let settings: Settings = cx.settings()?;
         let plain = cx.no_row_settings("sql");
         let tables = tables(cx)?;
-        let (source, inline) = cx.text_or_file(&settings.query, &[".sql"])?;
-        let query = source.text.clone();
-        let columns = match check(&query, &tables) {
-            Ok(columns) => columns,
-            Err(fault) => {
-                let range = match fault.offset {
-                    Some(offset) => offset..word_end(&query, offset),
-                    None => 0..query.find('\n').unwrap_or(query.len()),
-                };
-                let (at, range) = cx.place(&source, range, &inline);
-                let help = fault.help(&tables);
-                let message = format!("the query cannot be used: {}", fault.message);
-                cx.problems.add(Problem::new(message).at(&at, range).help_if(help));
-                return None;
-            }
-        };
+        let (query, columns) = query(cx, &settings.query, &tables)?;
         let key = cx.own_key(&columns)?;
         plain.then(|| Compiled {
             work: Work::Table(Arc::new(Stage { query, tables })),
@@ -98,6 +85,77 @@ impl Kind for Sql {
             secrets: Vec::new(),
         })
     }
+}
+
+/// A query that can be asked of `tables`, and the columns of its rows.
+fn query(
+    cx: &mut Compile<'_>,
+    text: &Spanned<String>,
+    tables: &[TableName],
+) -> Option<(String, Columns)> {
+    let (source, inline) = cx.text_or_file(text, &[".sql"])?;
+    let query = source.text.clone();
+    match check(&query, tables) {
+        Ok(columns) => Some((query, columns)),
+        Err(fault) => {
+            let range = match fault.offset {
+                Some(offset) => offset..word_end(&query, offset),
+                None => 0..query.find('\n').unwrap_or(query.len()),
+            };
+            let (at, range) = cx.place(&source, range, &inline);
+            let help = fault.help(tables);
+            let message = format!("the query cannot be used: {}", fault.message);
+            cx.problems.add(Problem::new(message).at(&at, range).help_if(help));
+            None
+        }
+    }
+}
+
+/// A query of a stage's own table.
+pub(super) struct OwnQuery {
+    pub text: String,
+    table: TableName,
+}
+
+impl OwnQuery {
+    /// The one input of `cx` is that table.
+    pub fn compile(cx: &mut Compile<'_>, text: &Spanned<String>) -> Option<OwnQuery> {
+        let mut tables = tables(cx)?;
+        let (text, _) = query(cx, text, &tables)?;
+        Some(OwnQuery { text, table: tables.remove(0) })
+    }
+
+    /// The first rows of its result, `most` of them. `path` is of a file that may be made.
+    pub fn rows(
+        &self,
+        table: &Artifact,
+        store: &Store,
+        path: &Path,
+        most: usize,
+    ) -> Result<Vec<Row>, StageError> {
+        let mut connection = open(path)?;
+        fill(&mut connection, &self.table.name, &table.columns, store.rows(table))?;
+        confine(&mut connection).map_err(failed)?;
+        let mut found = Vec::new();
+        each(&connection, &self.text, &mut |row, _| {
+            found.push(row);
+            Ok(found.len() < most)
+        })?;
+        Ok(found)
+    }
+}
+
+/// An empty database for one query.
+fn open(path: &Path) -> Result<Connection, StageError> {
+    let connection = Connection::open(path).map_err(failed)?;
+    functions::add(&connection).map_err(failed)?;
+    connection
+        .execute_batch(&format!(
+            "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;
+             PRAGMA temp_store = FILE; PRAGMA cache_size = -{PAGES_KIB};"
+        ))
+        .map_err(failed)?;
+    Ok(connection)
 }
 
 /// What each input's table is called.
@@ -189,7 +247,11 @@ fn check(query: &str, tables: &[TableName]) -> Result<Columns, Fault> {
     thread_local!(static IDLE: Cell<Option<Connection>> = const { Cell::new(None) });
     let mut connection = match IDLE.take() {
         Some(connection) => connection,
-        None => Connection::open_in_memory()?,
+        None => {
+            let connection = Connection::open_in_memory()?;
+            functions::add(&connection)?;
+            connection
+        }
     };
     let checked = check_on(&mut connection, query, tables);
     let cleared = clear(&mut connection, tables);
@@ -343,13 +405,7 @@ impl TableStage for Stage {
             let (store, transport) = (world.store.clone(), world.transport.clone());
             let (note, path) = (world.note.clone(), world.scratch.join("query.db"));
             let work = move || -> Result<Sink, StageError> {
-                let mut connection = Connection::open(path).map_err(failed)?;
-                connection
-                    .execute_batch(&format!(
-                        "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;
-                         PRAGMA temp_store = FILE; PRAGMA cache_size = -{PAGES_KIB};"
-                    ))
-                    .map_err(failed)?;
+                let mut connection = open(&path)?;
                 let stop = transport.clone();
                 connection
                     .progress_handler(100_000, Some(move || stop.is_stopped()))
@@ -491,10 +547,33 @@ fn ask(
     mut sink: Sink,
     note: &dyn Fn(String),
 ) -> Result<Sink, StageError> {
+    // Whether a computed text has looked like JSON so far.
+    let mut looks: IndexMap<String, bool> = IndexMap::new();
+    each(connection, query, &mut |row, outputs| {
+        for output in outputs.iter().filter(|output| matches!(output.form, Form::Computed)) {
+            if let Some(Value::String(text)) = row.get(&output.name) {
+                let looks = looks.entry(output.name.clone()).or_insert(true);
+                *looks = *looks && nested(text).is_some();
+            }
+        }
+        sink.push(&row)?;
+        Ok(true)
+    })?;
+    for (name, _) in looks.into_iter().filter(|(_, looks)| *looks) {
+        note(format!(
+            "the column `{name}` holds JSON as text; write AS \"{name}: json\" to have it so"
+        ));
+    }
+    Ok(sink)
+}
+
+/// Takes a row of a query's result; `false` where it has enough.
+type Take<'a> = dyn FnMut(Row, &[Output]) -> Result<bool, StageError> + 'a;
+
+/// Hands on each row of a query's result, until `take` has enough.
+fn each(connection: &Connection, query: &str, take: &mut Take<'_>) -> Result<(), StageError> {
     let mut statement = connection.prepare(query).map_err(failed)?;
     let outputs = outputs(&statement).map_err(|fault| StageError::Failed(fault.message))?;
-    // Whether a computed text has looked like JSON so far; `None` before the first text.
-    let mut looks: Vec<Option<bool>> = vec![None; outputs.len()];
     let mut rows = statement.query([]).map_err(failed)?;
     let mut number = 0u64;
     while let Some(found) = rows.next().map_err(failed)? {
@@ -505,24 +584,13 @@ fn ask(
             let value = read(value, output.form).map_err(|what| {
                 StageError::Failed(format!("row {number}, column `{}`: {what}", output.name))
             })?;
-            if let (Form::Computed, Value::String(text)) = (output.form, &value)
-                && looks[at] != Some(false)
-            {
-                looks[at] = Some(nested(text).is_some());
-            }
             row.insert(output.name.clone(), value);
         }
-        sink.push(&row)?;
-    }
-    for (output, looks) in outputs.iter().zip(looks) {
-        if looks == Some(true) {
-            let name = &output.name;
-            note(format!(
-                "the column `{name}` holds JSON as text; write AS \"{name}: json\" to have it so"
-            ));
+        if !take(row, &outputs)? {
+            break;
         }
     }
-    Ok(sink)
+    Ok(())
 }
 
 /// A value of the result as JSON.

@@ -47,6 +47,9 @@ pub struct StageRecord {
     /// Taken as up to date because somebody said so.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub accepted: bool,
+    /// What stands for the table being as it is expected, where it was found to be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<String>,
     /// The components of the fingerprint, as text, for explanations.
     pub components: Vec<(String, String)>,
 }
