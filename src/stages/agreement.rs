@@ -178,14 +178,7 @@ impl Kind for Agreement {
             Some(_) => cx.own_key(&columns)?,
             None => KEY.map(String::from).into(),
         };
-        sound.then(|| Compiled {
-            work: Work::Table(Arc::new(stage)),
-            columns,
-            key,
-            sources: std::mem::take(&mut cx.sources),
-            params: std::mem::take(&mut cx.params),
-            secrets: Vec::new(),
-        })
+        sound.then(|| cx.compiled(Work::Table(Arc::new(stage)), columns, key))
     }
 }
 

@@ -136,14 +136,7 @@ impl Kind for Command {
                 (plain && apart).then_some((Work::Table(stage), key))?
             }
         };
-        Some(Compiled {
-            work,
-            columns: Columns::Unknown,
-            key,
-            sources: std::mem::take(&mut cx.sources),
-            params: std::mem::take(&mut cx.params),
-            secrets: Vec::new(),
-        })
+        Some(cx.compiled(work, Columns::Unknown, key))
     }
 }
 

@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use toml::Spanned;
 
-use super::{Components, RowWork};
+use super::{Compiled, Components, RowWork, Work};
 use crate::manifest::{
     Common, Manifest, Problem, Problems, SourceText, StageDecl, did_you_mean, parse_on,
 };
@@ -103,6 +103,13 @@ impl<'a> Compile<'a> {
         let reading = parse_on(&decl.settings, &what, &Common::KEYS, source, self.problems);
         self.told.extend(reading.meant);
         reading.value.filter(|_| reading.aside.is_empty())
+    }
+
+    /// The stage, with the files and params that were read and named for it.
+    pub fn compiled(&mut self, work: Work, columns: Columns, key: Vec<String>) -> Compiled {
+        let (sources, params) =
+            (std::mem::take(&mut self.sources), std::mem::take(&mut self.params));
+        Compiled { work, columns, key, sources, params, secrets: Vec::new() }
     }
 
     /// A mistake at `span` of the manifest.

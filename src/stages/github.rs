@@ -169,14 +169,8 @@ impl Kind for Github {
             check_total,
             concurrency,
         };
-        Some(Compiled {
-            work: Work::Rows(RowWork { stage: Arc::new(stage), shape, filter: filter? }),
-            columns,
-            key,
-            sources: std::mem::take(&mut cx.sources),
-            params: std::mem::take(&mut cx.params),
-            secrets,
-        })
+        let work = Work::Rows(RowWork { stage: Arc::new(stage), shape, filter: filter? });
+        Some(Compiled { secrets, ..cx.compiled(work, columns, key) })
     }
 }
 

@@ -145,14 +145,7 @@ impl Kind for Sample {
         };
         let stage =
             Stage { by: texts(&settings.by), size, seed: settings.seed, blank, key: input.key };
-        sound.then(|| Compiled {
-            work: Work::Table(Arc::new(stage)),
-            columns,
-            key,
-            sources: std::mem::take(&mut cx.sources),
-            params: std::mem::take(&mut cx.params),
-            secrets: Vec::new(),
-        })
+        sound.then(|| cx.compiled(Work::Table(Arc::new(stage)), columns, key))
     }
 }
 

@@ -143,14 +143,8 @@ impl Kind for Split {
         let key = shape.key.iter().cloned().chain(["part".to_owned()]).collect();
         let stage = Stage { text, tokens: tokens?, at: settings.at };
         sound.then_some(())?;
-        Some(Compiled {
-            work: Work::Rows(RowWork { stage: Arc::new(stage), shape, filter: filter? }),
-            columns,
-            key,
-            sources: std::mem::take(&mut cx.sources),
-            params: std::mem::take(&mut cx.params),
-            secrets: Vec::new(),
-        })
+        let work = Work::Rows(RowWork { stage: Arc::new(stage), shape, filter: filter? });
+        Some(cx.compiled(work, columns, key))
     }
 }
 

@@ -76,14 +76,8 @@ impl Kind for Sql {
         let tables = tables(cx)?;
         let (query, columns) = query(cx, &settings.query, &tables)?;
         let key = cx.own_key(&columns)?;
-        plain.then(|| Compiled {
-            work: Work::Table(Arc::new(Stage { query, tables })),
-            columns,
-            key,
-            sources: std::mem::take(&mut cx.sources),
-            params: std::mem::take(&mut cx.params),
-            secrets: Vec::new(),
-        })
+        let work = Work::Table(Arc::new(Stage { query, tables }));
+        plain.then(|| cx.compiled(work, columns, key))
     }
 }
 

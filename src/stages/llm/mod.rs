@@ -183,14 +183,8 @@ impl Kind for Llm {
             check,
             repairs: settings.repairs,
         };
-        Some(Compiled {
-            work: Work::Rows(RowWork { stage: Arc::new(stage), shape, filter: filter? }),
-            columns,
-            key,
-            sources: std::mem::take(&mut cx.sources),
-            params: std::mem::take(&mut cx.params),
-            secrets,
-        })
+        let work = Work::Rows(RowWork { stage: Arc::new(stage), shape, filter: filter? });
+        Some(Compiled { secrets, ..cx.compiled(work, columns, key) })
     }
 }
 
