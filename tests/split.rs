@@ -102,6 +102,36 @@ fn parts_of_a_diff_are_diffs() {
 }
 
 #[test]
+fn hunks_stay_whole_and_what_is_cut_of_one_has_its_numbers() {
+    let space = space("tokens = 90\nat = \"diff\"");
+    let header = "diff --git a/a.c b/a.c\n--- a/a.c\n+++ b/a.c\n";
+    let line = |sign: char, at: usize| format!("{sign}    total += weights[{at}];\n");
+    let lines = |sign, of| (0..of).map(|at| line(sign, at)).collect::<String>();
+    let short = format!("@@ -2 +2 @@\n{}{}", line('-', 1), line('+', 2));
+    let long = format!("@@ -40,4 +40,8 @@ fn f()\n{}{}", lines('+', 8), lines('-', 4));
+    let diff = format!("{header}{short}{long}");
+    space.write("texts.jsonl", rows(&[json!({"id": 1, "name": "n", "body": diff})]));
+    space.run(&[]).expect(0);
+    let parts = space.rows("data/parts.jsonl");
+    let (mut old, mut new, mut changed) = (40, 40, String::new());
+    for part in &parts {
+        let text = part["body"].as_str().expect("a text");
+        let hunks = text.strip_prefix(header).expect("the file's header");
+        let hunks = hunks.strip_prefix(&short).unwrap_or(hunks);
+        let (head, lines) = hunks.split_once('\n').expect("a hunk's header");
+        let count = |sign| lines.lines().filter(|line| line.starts_with(sign)).count();
+        let (of_old, of_new) = (count('-'), count('+'));
+        // A side without lines names the line before.
+        let place = |start: usize, count| format!("{},{count}", start - usize::from(count == 0));
+        assert_eq!(head, format!("@@ -{} +{} @@ fn f()", place(old, of_old), place(new, of_new)));
+        (old, new) = (old + of_old, new + of_new);
+        changed.push_str(lines);
+    }
+    assert!(parts.len() > 2, "{}", parts.len());
+    assert_eq!(changed, lines('+', 8) + &lines('-', 4));
+}
+
+#[test]
 fn mistakes_are_told_at_their_place() {
     for (settings, says) in [
         ("tokens = 5", "`tokens` is a number of 16 or more"),
@@ -121,6 +151,11 @@ fn mistakes_are_told_at_their_place() {
     let told = space.flow(&["check"]).expect(2).stderr;
     assert!(told.contains("makes the field `body`, and carries one of that name over"), "{told}");
     space.edit("pipeline.toml", "keep = [\"body\"]", "keep = [\"name\"]");
+    space.edit("pipeline.toml", "text = \"body\"", "text = \"part\"");
+    space.write("texts.jsonl", rows(&[json!({"id": 1, "name": "n", "part": "b"})]));
+    let told = space.flow(&["check"]).expect(2).stderr;
+    assert!(told.contains("makes a field `part` beside the text"), "{told}");
+    space.edit("pipeline.toml", "text = \"part\"", "text = \"body\"");
     space.write("texts.jsonl", rows(&[json!({"id": 1, "name": "n", "body": 7})]));
     space.run(&[]).expect(1);
     let failed = space.rows("data/parts.jsonl.failed.jsonl");

@@ -3,6 +3,7 @@
 //! network access.
 
 pub mod cut;
+pub mod diff;
 mod filters;
 mod jq;
 mod schema;

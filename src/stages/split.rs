@@ -11,12 +11,12 @@ use serde_json::Value;
 use toml::Spanned;
 
 use super::{
-    Answered, Ask, Columns, Compile, Compiled, Components, Kind, RowError, RowStage, RowWork, Work,
-    World,
+    Answered, Ask, Columns, Compile, Compiled, Components, Kind, RowError, RowStage, RowWork,
+    StageError, Work, World,
 };
 use crate::clients::Asking;
 use crate::manifest::did_you_mean;
-use crate::programs::{cut, tokens};
+use crate::programs::{cut, diff, tokens};
 use crate::store::Made;
 use crate::table::Row;
 
@@ -111,7 +111,7 @@ impl Kind for Split {
     }
 
     fn version(&self) -> u32 {
-        1
+        2
     }
 
     fn settings(&self, generator: &mut SchemaGenerator) -> Schema {
@@ -134,6 +134,16 @@ impl Kind for Split {
                 cx.decl.name
             );
             let help = "name the fields that tell its rows apart in `key`, and no other in `keep`";
+            cx.fail(settings.text.span(), message, Some(help.into()));
+            sound = false;
+        }
+        if ADDED.contains(&settings.text.get_ref().as_str()) {
+            let message = format!(
+                "stage `{}` makes a field `{}` beside the text",
+                cx.decl.name,
+                settings.text.get_ref()
+            );
+            let help = "give the text another name in the stage before";
             cx.fail(settings.text.span(), message, Some(help.into()));
             sound = false;
         }
@@ -208,21 +218,34 @@ impl RowStage for Stage {
         _world: &'a World,
     ) -> BoxFuture<'a, Vec<Result<Answered, RowError>>> {
         Box::pin(async move {
-            let parts = |ask: &Ask| self.parts(&ask.text).map(|rows| Made::Rows(rows).into());
-            rows.iter().map(|(_, ask)| parts(ask)).collect()
+            let mut made = Vec::with_capacity(rows.len());
+            for (_, ask) in rows {
+                let parts = self.parts(ask.text.clone()).await;
+                made.push(parts.map(|rows| Made::Rows(rows).into()));
+            }
+            made
         })
     }
 }
 
 impl Stage {
-    fn parts(&self, text: &str) -> Result<Vec<Row>, RowError> {
-        let parts: Vec<String> = match self.at {
-            At::Lines => cut::lines(text, self.tokens).into_iter().map(str::to_owned).collect(),
-            At::Diff => cut::diff(text, self.tokens).map_err(RowError::Row)?,
+    /// A row for each part of `text`.
+    async fn parts(&self, text: String) -> Result<Vec<Row>, RowError> {
+        let (budget, at) = (self.tokens, self.at);
+        let cut = move || {
+            let parts = match at {
+                At::Lines => cut::lines(&text, budget).into_iter().map(str::to_owned).collect(),
+                At::Diff => diff::parts(&text, budget)?,
+            };
+            Ok(parts.into_iter().map(|part| (tokens::count(&part), part)).collect())
         };
+        // Meanwhile other stages read their answers.
+        let cut: Result<Vec<(usize, String)>, String> = tokio::task::spawn_blocking(cut)
+            .await
+            .map_err(|error| StageError::Failed(format!("a text was not cut: {error}")))?;
+        let parts = cut.map_err(RowError::Row)?;
         let count = parts.len();
-        let row = |(at, part): (usize, String)| {
-            let tokens = tokens::count(&part);
+        let row = |(at, (tokens, part)): (usize, (usize, String))| {
             Row::from_iter([
                 ("part".to_owned(), (at + 1).into()),
                 ("parts".to_owned(), count.into()),
