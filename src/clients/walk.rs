@@ -342,12 +342,16 @@ fn elements_of(answer: &Answer) -> Result<(Vec<Value>, Option<u64>), CallError> 
     }
 }
 
-/// What tells an element of a list from all others.
+/// What tells an element of a list from all others: its ids, which a renamed repository does not change,
+/// else its address.
 pub fn identity(element: &Value) -> String {
-    ["node_id", "id", "url"]
-        .iter()
-        .find_map(|name| element.get(name).filter(|it| !it.is_null()).map(Value::to_string))
-        .unwrap_or_else(|| element.to_string())
+    let told = |names: &[&str]| {
+        let values = names.iter().filter_map(|name| element.get(*name));
+        let told: Vec<String> =
+            values.filter(|value| !value.is_null()).map(Value::to_string).collect();
+        (!told.is_empty()).then(|| told.join(" "))
+    };
+    told(&["node_id", "id"]).or_else(|| told(&["url"])).unwrap_or_else(|| element.to_string())
 }
 
 /// The address that a `Link` header gives for `rel`.
