@@ -222,17 +222,15 @@ fn a_batch_that_github_could_not_answer_whole_leaves_no_row_without_a_word() {
 
 #[test]
 fn a_quota_that_is_used_up_is_waited_for_until_it_is_full_again() {
-    // Four requests in three seconds, which nobody announces before the first answer.
-    let simulator = Simulator::start(&[
-        "--repos",
-        "1",
-        "--items",
-        "30",
-        "--seed",
-        "3",
-        "--github-limit",
-        "4/3s",
-    ]);
+    waits_for_the_quota("403");
+    waits_for_the_quota("429");
+}
+
+fn waits_for_the_quota(status: &str) {
+    // Four requests in five seconds, which nobody announces before the first answer.
+    let limit = ["--github-limit", "4/5s", "--github-primary", status];
+    let items = ["--repos", "1", "--items", "30", "--seed", "3"];
+    let simulator = Simulator::start(&[&items[..], &limit].concat());
     // Others use up what there is.
     for _ in 0..4 {
         simulator.get("/github/repos/acme/engine-1");

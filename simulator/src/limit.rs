@@ -32,6 +32,9 @@ pub struct Flags {
     /// Secondary limit: requests of GitHub at once
     #[arg(long, value_name = "N")]
     github_concurrent: Option<u64>,
+    /// The status that tells of REST's primary limit: 403 or 429
+    #[arg(long, value_name = "STATUS", default_value = "403", value_parser = ["403", "429"])]
+    github_primary: String,
     /// The status that tells of a secondary limit: 403 or 429
     #[arg(long, value_name = "STATUS", default_value = "403", value_parser = ["403", "429"])]
     github_secondary: String,
@@ -225,14 +228,14 @@ impl Drop for Visit<'_> {
 }
 
 /// The answer of the primary limit once it is reached.
-pub fn exceeded(resource: &str) -> Answer {
+pub fn exceeded(resource: &str, limits: &Limits) -> Answer {
     let message = "API rate limit exceeded for the simulator.";
     match resource {
         "graphql" => {
             let error = json!({"type": "RATE_LIMITED", "message": message});
             Answer::value(200, &json!({"errors": [error]}))
         }
-        _ => problem(403, message),
+        _ => problem(if limits.flags.github_primary == "429" { 429 } else { 403 }, message),
     }
 }
 

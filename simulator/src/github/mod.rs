@@ -101,7 +101,7 @@ pub fn answer(world: &World, limits: &Limits, rules: &Rules, ask: &Ask) -> Answe
     let resource = resource(&ask.path);
     let charged = limits.charge(resource, if answer.status == 304 { 0 } else { cost });
     if charged.refused {
-        answer = finish(limit::exceeded(resource), ask);
+        answer = finish(limit::exceeded(resource, limits), ask);
     }
     answer.headers.extend(charged.headers);
     answer
