@@ -159,7 +159,10 @@ fn one_that_fails_again_and_again_is_left_alone() {
     write_texts(&study.space, (4..=12).chain(1..=3));
     // Every row runs; what is recorded is taken from the record.
     let ran = study.space.run(&["--force", "label"]).expect(0);
-    assert_eq!(study.asked(), [5, 9], "after five failures it is left alone");
+    // One request is under way at a time, and one more row may wait for its turn by then.
+    let [first, other] = study.asked();
+    assert!((5..=6).contains(&first), "after five failures it is left alone: {first}");
+    assert_eq!(other, 9);
     assert_eq!(ran.stderr.matches("`first` failed too often").count(), 1, "{}", ran.stderr);
     assert!(ran.stderr.contains("9 rows were answered by `other`"), "{}", ran.stderr);
     let by: Vec<Value> = study.calls().iter().map(|call| call["model"].clone()).collect();

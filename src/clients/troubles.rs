@@ -20,7 +20,8 @@ impl Troubles {
         *failures == MOST
     }
 
-    /// `model` answered. What was under way when it was given up changes nothing.
+    /// `model` answered. What was under way, or waited for its turn, when it was given up is still
+    /// asked, and changes nothing.
     pub fn answered(&self, model: &str) {
         if let Some(failures) = self.lock().get_mut(model).filter(|failures| **failures < MOST) {
             *failures = 0;

@@ -12,7 +12,7 @@ use petgraph::graphmap::DiGraphMap;
 use thiserror::Error;
 
 use super::filters;
-use crate::manifest::SourceText;
+use crate::manifest::{SourceText, nearest};
 use crate::table::Row;
 
 /// Steps that one rendering may take: far more than any prompt needs, far less than for ever.
@@ -173,6 +173,9 @@ impl Condition {
             let range = error.range().filter(|range| range.end <= text.len());
             (short(&error), range.unwrap_or(0..text.len()))
         })?;
+        if let Some(unknown) = unknown_filter(&environment, text) {
+            return Err(unknown);
+        }
         let params = value(params);
         Ok(Condition { text: text.to_owned(), environment, params })
     }
@@ -233,7 +236,34 @@ fn add(
 ) -> Result<(), TemplateError> {
     environment
         .add_template_owned(name.to_owned(), source.text.clone())
-        .map_err(|error| told(&error, std::slice::from_ref(source)))
+        .map_err(|error| told(&error, std::slice::from_ref(source)))?;
+    for expression in expressions(&source.text) {
+        let start = expression.start;
+        if let Some((message, place)) = unknown_filter(environment, &source.text[expression]) {
+            let place = place.start + start..place.end + start;
+            return Err(TemplateError { message, at: None, place: Some((source.clone(), place)) });
+        }
+    }
+    Ok(())
+}
+
+/// The first filter of `expression` that does not exist, and where: minijinja itself would tell only
+/// when the first row is rendered.
+fn unknown_filter(
+    environment: &Environment<'static>,
+    expression: &str,
+) -> Option<(String, Range<usize>)> {
+    let mut state = environment.empty_state();
+    let mut exists =
+        |name: &str| state.perform_test("filter", &[Value::from(name)]).unwrap_or(true);
+    let place = filters_of(expression).into_iter().find(|at| !exists(&expression[at.clone()]))?;
+    let name = &expression[place.clone()];
+    let known = filters::NAMES.into_iter().filter(|name| exists(name));
+    let help = match nearest(name, known) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => "see docs/manifest.md, and minijinja's documentation for those that it has".into(),
+    };
+    Some((format!("there is no filter `{name}`: {help}"), place))
 }
 
 fn told(error: &Error, sources: &[Arc<SourceText>]) -> TemplateError {
@@ -262,6 +292,84 @@ fn short(error: &Error) -> String {
         }
         None => error.kind().to_string(),
     }
+}
+
+/// What stands between the marks of a template, `{{ }}` and `{% %}`; comments and what is raw are
+/// none of it.
+fn expressions(text: &str) -> Vec<Range<usize>> {
+    let mut found: Vec<Range<usize>> = Vec::new();
+    let mut at = 0;
+    let mut raw = false;
+    while let Some(open) = text[at..].find('{').map(|next| at + next) {
+        let start = open + 2;
+        let close = match text.as_bytes().get(open + 1) {
+            Some(b'{') => "}}",
+            Some(b'%') => "%}",
+            Some(b'#') => "#}",
+            _ => {
+                at = open + 1;
+                continue;
+            }
+        };
+        let end = match close {
+            "#}" => text[start..].find(close).map(|end| start + end),
+            close => outside_quotes(&text[start..])
+                .find(|(place, _)| text[start + place..].starts_with(close))
+                .map(|(place, _)| start + place),
+        };
+        let end = end.unwrap_or(text.len());
+        let word = text[start..end].trim_matches(['-', '+']).trim();
+        match (close, word) {
+            ("%}", "endraw") => raw = false,
+            // What looks like a mark in there is none.
+            _ if raw => {
+                at = open + 1;
+                continue;
+            }
+            ("%}", "raw") => raw = true,
+            ("#}", _) => {}
+            _ => found.push(start..end),
+        }
+        at = end;
+    }
+    found
+}
+
+/// The characters of an expression that are in none of its texts, each with its place.
+fn outside_quotes(expression: &str) -> impl Iterator<Item = (usize, char)> {
+    let mut quote = None;
+    let mut escaped = false;
+    expression.char_indices().filter(move |(_, c)| {
+        match quote {
+            Some(_) if escaped => escaped = false,
+            Some(_) if *c == '\\' => escaped = true,
+            Some(open) if open == *c => quote = None,
+            Some(_) => {}
+            None if matches!(c, '"' | '\'') => quote = Some(*c),
+            None => return true,
+        }
+        false
+    })
+}
+
+/// The filters that an expression, or a `filter` tag, names.
+fn filters_of(expression: &str) -> Vec<Range<usize>> {
+    let mut found = Vec::new();
+    let mut add = |from: usize| {
+        let rest = &expression[from..];
+        let start = expression.len() - rest.trim_start().len();
+        let rest = &expression[start..];
+        let end = start + rest.find(|c| !is_word(c)).unwrap_or(rest.len());
+        if end > start {
+            found.push(start..end);
+        }
+    };
+    let tag = expression.trim_start_matches(['-', '+']).trim_start();
+    if let Some(rest) = after(tag, "filter") {
+        add(expression.len() - rest.len());
+    }
+    outside_quotes(expression).filter(|(_, c)| *c == '|').for_each(|(at, _)| add(at + 1));
+    found
 }
 
 /// The block tags of a template: what each holds from its first word on, and where.
@@ -397,6 +505,35 @@ mod tests {
         assert!(parse("{# {% include 'none.md' %} #}{% include 'part.md' -%}").is_ok());
         assert!(parse("{% include 'none.md' %}").is_err());
         assert!(parse("{% include 'round.md' %}").err().unwrap().message.contains("without end"));
+    }
+
+    #[test]
+    fn a_filter_that_does_not_exist_is_told_before_anything_is_rendered() {
+        let wrong = [
+            ("a\n{{ body | untrustd }}", "untrustd", "did you mean `untrusted`?"),
+            ("{% if body|trimm %}{% endif %}", "trimm", "did you mean `trim`?"),
+            ("{% filter uper %}{{ body }}{% endfilter %}", "uper", "did you mean `upper`?"),
+            ("{{ '}}' ~ body|trim|xyzzy(5) }}", "xyzzy", "docs/manifest.md"),
+            ("{% raw %}{{ a|plugh }}{% endraw %}{{ a|plugh }}", "plugh", "docs/manifest.md"),
+        ];
+        for (text, name, help) in wrong {
+            let error = parse(text).err().unwrap_or_else(|| panic!("{text}"));
+            assert!(error.message.contains(help), "{}", error.message);
+            let (source, place) = error.place.unwrap();
+            assert_eq!(&source.text[place.clone()], name);
+            assert_eq!(place.start, text.rfind(name).unwrap());
+        }
+        for text in [
+            "{{ 'a | b' }} {# {{ body | nothing }} #} a | b { body | nothing }",
+            "{{ body | default('x|y') | head_tail(5) | untrusted }}",
+            "{% raw %}{{ body | nothing }} {% x | y %}{% endraw -%}",
+        ] {
+            assert!(parse(text).is_ok(), "{text}");
+        }
+        let row = serde_json::Map::new();
+        let (message, place) = Condition::parse("body|lenght > 3", &row).err().unwrap();
+        assert!(message.contains("did you mean `length`?"), "{message}");
+        assert_eq!(place, 5..11);
     }
 
     #[test]

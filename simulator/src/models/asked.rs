@@ -32,7 +32,7 @@ const MOST_LOGPROBS: u64 = 20;
 /// The fewest tokens that the Responses API takes for an answer.
 const FEWEST: u64 = 16;
 /// What the Responses API knows; anything else it refuses.
-const RESPONSES: [&str; 28] = [
+const RESPONSES: [&str; 29] = [
     "background",
     "conversation",
     "include",
@@ -61,6 +61,7 @@ const RESPONSES: [&str; 28] = [
     "top_logprobs",
     "top_p",
     "truncation",
+    "user",
 ];
 
 impl Asked {
