@@ -16,6 +16,9 @@ struct Family {
     refuses: fn(&ModelSection) -> Vec<(&'static str, &'static str)>,
 }
 
+/// The least that OpenAI's API `responses` takes as `max_output_tokens`.
+const FEWEST_OUTPUT_TOKENS: u32 = 16;
+
 /// The first that fits counts.
 const FAMILIES: [Family; 3] = [
     Family { names: &["gpt-5.", "gpt-6"], refuses: willing },
@@ -42,6 +45,15 @@ pub fn unsupported(model: &ModelSection) -> Vec<Unsupported> {
     for (setting, help) in refused.iter().filter(|(setting, _)| is_set(model, setting)) {
         let why = format!("the API `{api}` has no `{setting}`");
         found.push(Unsupported { setting, why, help });
+    }
+    if model.max_tokens.is_some() && model.max_completion_tokens.is_some() {
+        let why = "`max_tokens` and `max_completion_tokens` are one limit".into();
+        found.push(Unsupported { setting: "max_tokens", why, help: "keep one of the two" });
+    }
+    let few = model.max_output_tokens.is_some_and(|most| most < FEWEST_OUTPUT_TOKENS);
+    if few && model.api == ModelApi::Responses && is_openai(&model.base_url) {
+        let why = format!("the API `responses` takes no fewer than {FEWEST_OUTPUT_TOKENS}");
+        found.push(Unsupported { setting: "max_output_tokens", why, help: "write a larger one" });
     }
     // One that was tuned takes what the one that it was made of takes.
     let name = model.model.strip_prefix("ft:").unwrap_or(&model.model);
@@ -134,6 +146,26 @@ mod tests {
         }
         for name in ["gpt-4.1", "ft:gpt-4o-mini:us", "gpt-5-chat-latest", "another"] {
             assert_eq!(refused(warm(name, None)), [""; 0], "{name}");
+        }
+    }
+
+    #[test]
+    fn a_limit_is_said_once_and_is_one_that_the_api_takes() {
+        let both = ModelSection {
+            model: "gpt-4.1".into(),
+            max_tokens: Some(50),
+            max_completion_tokens: Some(50),
+            ..ModelSection::default()
+        };
+        assert_eq!(refused(both), ["max_tokens"]);
+        for (most, told) in [(15, &["max_output_tokens"][..]), (16, &[])] {
+            let few = ModelSection {
+                model: "gpt-4.1".into(),
+                api: ModelApi::Responses,
+                max_output_tokens: Some(most),
+                ..ModelSection::default()
+            };
+            assert_eq!(refused(few), told);
         }
     }
 
