@@ -465,6 +465,37 @@ fn a_batch_that_the_provider_does_not_know_yet_is_waited_for() {
 }
 
 #[test]
+fn answers_that_are_not_there_yet_are_not_paid_for_twice() {
+    let simulator = Simulator::start(&[]);
+    let space = space(&simulator);
+    simulator.fault(json!({"path": "/v1/files/", "status": 404, "times": 1}));
+    let ran = space.run(&[]).expect(0);
+    assert_eq!((sizes(&simulator), direct(&simulator)), (vec![ROWS], 0));
+    assert_eq!(ran.json()["calls"], ROWS);
+    assert_tidy(&space, &simulator);
+}
+
+#[test]
+fn a_batch_that_cannot_be_looked_for_holds_up_no_other() {
+    let (simulator, other) = (Simulator::start(&[]), Simulator::start(&[]));
+    let space = space(&simulator);
+    hurry(&other);
+    space.edit("pipeline.toml", "max_tokens = 50", "max_tokens = 50\nattempts = 1");
+    simulator.fault(json!({"path": "/v1/batches", "status": 500}));
+    space.run(&[]).expect(1);
+    space.edit("pipeline.toml", &simulator.address, &other.address);
+    let ran = space.run(&[]).expect(0);
+    assert!(ran.stderr.contains("could not be looked for"), "{}", ran.stderr);
+    assert_eq!((sizes(&other), direct(&other)), (vec![ROWS], 0));
+    // Who waits for it is told, and finds it when the server is back.
+    space.edit("pipeline.toml", &other.address, &simulator.address);
+    space.run(&["--force"]).expect(1);
+    simulator.heal();
+    space.run(&["--force"]).expect(0);
+    assert_eq!((sizes(&simulator), direct(&simulator)), (vec![ROWS], 0));
+}
+
+#[test]
 fn each_model_has_a_batch_with_each_sample() {
     let simulator = Simulator::start(&["--vary"]);
     let (space, other) = (space(&simulator), space(&simulator));

@@ -30,13 +30,16 @@ use crate::table::Hasher;
 const KEPT_HEADERS: [&str; 6] =
     ["content-type", "etag", "last-modified", "link", "x-github-media-type", "x-request-id"];
 /// Headers that are kept with a model's answer, and say nothing of what it says.
-const KEPT_OF_MODELS: [&str; 8] = [
+const KEPT_OF_MODELS: [&str; 11] = [
     "openai-processing-ms",
     "openai-version",
+    "x-ratelimit-limit-project-tokens",
     "x-ratelimit-limit-requests",
     "x-ratelimit-limit-tokens",
+    "x-ratelimit-remaining-project-tokens",
     "x-ratelimit-remaining-requests",
     "x-ratelimit-remaining-tokens",
+    "x-ratelimit-reset-project-tokens",
     "x-ratelimit-reset-requests",
     "x-ratelimit-reset-tokens",
 ];
@@ -578,7 +581,7 @@ impl Transport {
             permit.told(Left { points, window, reset, cost });
         }
         if request.service == Service::Model {
-            permit.levels(["requests", "tokens"].map(|of| level(&headers, of)));
+            permit.levels([level(&headers, "requests"), tokens_level(&headers)]);
         }
         if let Some(to) = moved(request, status, &headers, url) {
             return Err(Failure::Moved { to, for_good: matches!(status, 301 | 308) });
@@ -736,6 +739,13 @@ fn level(headers: &HeaderMap, of: &str) -> Option<Level> {
     let (limit, left) = (number("limit")?, number("remaining")?);
     let reset = bucket::duration(header("reset")?)?;
     (limit >= 1.0 && left >= 0.0).then_some(Level { limit, left: left.min(limit), reset })
+}
+
+/// What is left of the tokens: a project may have a limit of its own beside the organisation's, and
+/// what has less left is what refuses the next request.
+fn tokens_level(headers: &HeaderMap) -> Option<Level> {
+    let levels = ["tokens", "project-tokens"].into_iter().filter_map(|of| level(headers, of));
+    levels.min_by(|one, other| one.left.total_cmp(&other.left))
 }
 
 /// What a request took of the quota: a GraphQL answer may tell.
@@ -1029,5 +1039,25 @@ mod tests {
         let waits: Vec<u64> =
             (1..7).map(|times| unannounced_wait(Service::Github, times).as_secs()).collect();
         assert_eq!(waits, [60, 120, 240, 480, 900, 900]);
+    }
+    #[test]
+    fn of_two_limits_of_tokens_the_one_with_less_left_counts() {
+        let left = |said: &[(&str, &str, &str)]| {
+            let mut headers = HeaderMap::new();
+            for (of, limit, left) in said {
+                for (what, value) in [("limit", *limit), ("remaining", *left), ("reset", "6m0s")] {
+                    let name = format!("x-ratelimit-{what}-{of}");
+                    let name = reqwest::header::HeaderName::try_from(name).unwrap();
+                    headers.insert(name, value.parse().unwrap());
+                }
+            }
+            tokens_level(&headers).map(|level| (level.limit, level.left))
+        };
+        let whole = ("tokens", "1000", "900");
+        assert_eq!(left(&[]), None);
+        assert_eq!(left(&[whole]), Some((1000.0, 900.0)));
+        assert_eq!(left(&[whole, ("project-tokens", "500", "400")]), Some((500.0, 400.0)));
+        assert_eq!(left(&[whole, ("project-tokens", "5000", "4000")]), Some((1000.0, 900.0)));
+        assert_eq!(left(&[("project-tokens", "500", "400")]), Some((500.0, 400.0)));
     }
 }

@@ -5,6 +5,9 @@ use serde_json::Value;
 use super::call::{Request, Service};
 use crate::store::CallRecord;
 
+/// More tokens than any request takes: a server that says so, as -1 without its sign, says nothing.
+const MOST: u64 = 100_000_000;
+
 /// What an answer says that it took.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
@@ -24,7 +27,10 @@ impl Usage {
     /// As chat completions name it, or responses.
     pub fn of(answer: &Value) -> Usage {
         let usage = &answer["usage"];
-        let either = |one: &Value, other: &Value| one.as_u64().or(other.as_u64()).unwrap_or(0);
+        let either = |one: &Value, other: &Value| {
+            let tokens = one.as_u64().or(other.as_u64());
+            tokens.filter(|tokens| *tokens <= MOST).unwrap_or(0)
+        };
         let (prompt, input) = (&usage["prompt_tokens_details"], &usage["input_tokens_details"]);
         let thought = "reasoning_tokens";
         Usage {
@@ -81,4 +87,21 @@ impl Usage {
 /// more.
 pub(super) fn tokens_of(bytes: usize) -> u64 {
     (bytes / 3) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn counts_that_cannot_be_count_for_nothing() {
+        let usage = |tokens: u64| {
+            Usage::of(&json!({ "usage": { "prompt_tokens": tokens, "completion_tokens": 5 } }))
+        };
+        assert_eq!((usage(7).input, usage(7).output), (7, 5));
+        for absurd in [u64::MAX, MOST + 1] {
+            assert_eq!((usage(absurd).input, usage(absurd).output), (0, 5));
+        }
+    }
 }

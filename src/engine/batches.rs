@@ -67,6 +67,8 @@ struct State {
     looks: HashMap<i64, Look>,
     /// What became of those that ended in this run: more than one stage may wait for a batch.
     ends: HashMap<i64, End>,
+    /// Those of earlier runs of which it could not be learnt whether they were made.
+    unsure: HashSet<i64>,
 }
 
 /// When a batch is looked at, and how it stood the last time.
@@ -223,9 +225,17 @@ impl State {
             let addressee = Addressee::read(&batch.addressee)?;
             let api = BatchApi::new(transport, &addressee);
             let Some(remote) = &batch.remote else {
-                match api.find(&batch.label).await? {
-                    Some(remote) => store.name_batch(batch.id, &remote.id).await?,
-                    None => store.end_batch(batch.id, transport.run(), Vec::new()).await?,
+                match api.find(&batch.label).await {
+                    Ok(Some(remote)) => store.name_batch(batch.id, &remote.id).await?,
+                    Ok(None) => store.end_batch(batch.id, transport.run(), Vec::new()).await?,
+                    Err(error @ (CallError::Stopped(_) | CallError::Store(_))) => {
+                        return Err(error.into());
+                    }
+                    // It may be another stage's, at a server that is gone.
+                    Err(error) => {
+                        note(format!("a batch of an earlier run could not be looked for: {error}"));
+                        self.unsure.insert(batch.id);
+                    }
                 }
                 continue;
             };
@@ -310,6 +320,15 @@ impl State {
             let addressee = Addressee::read(&batch.addressee)?;
             let file = store.batch_file(&batch.file_name())?;
             let api = BatchApi::new(transport, &addressee);
+            if self.unsure.contains(&batch.id) {
+                let found = api.find(&batch.label).await?;
+                self.unsure.remove(&batch.id);
+                match found {
+                    Some(remote) => store.name_batch(batch.id, &remote.id).await?,
+                    None => self.close(driver, batch, End::Undone, Vec::new()).await?,
+                }
+                continue;
+            }
             match api.submit(&batch.label, &file).await {
                 Ok(remote) => {
                     store.name_batch(batch.id, &remote.id).await?;
@@ -346,13 +365,18 @@ impl State {
         look
     }
 
+    /// Whether what the provider does not have, a batch or its answers, may yet be there.
+    fn looks_again(&mut self, batch: &OpenBatch) -> bool {
+        let look = self.look_later(batch.id, None);
+        look.missing += 1;
+        look.missing < LOST
+    }
+
     /// The provider knows nothing of a batch that it made. It may yet; or the batch is lost, and what
     /// it was asked is asked again.
     async fn miss(&mut self, driver: &Driver<'_>, batch: &OpenBatch) -> Result<(), StageError> {
         let World { transport, note, .. } = driver.world;
-        let look = self.look_later(batch.id, None);
-        look.missing += 1;
-        if look.missing < LOST {
+        if self.looks_again(batch) {
             return Ok(());
         }
         let name = batch.remote.as_deref().unwrap_or_default();
@@ -387,6 +411,9 @@ impl State {
             }
             RemoteState::Completed | RemoteState::Expired | RemoteState::Cancelled => {
                 let took = Taking::new(driver, batch, addressee, &remote).all(&api).await?;
+                if took.missing && self.looks_again(batch) {
+                    return Ok(());
+                }
                 api.delete_all(&remote).await?;
                 transport.settle(set_aside(driver, batch), took.spent);
                 let undone = took.undone();
@@ -654,6 +681,8 @@ struct Took {
     spent: u64,
     /// The server will have no request of this kind.
     denied: Option<CallError>,
+    /// A file of answers was not there, and some of its answers are nowhere else.
+    missing: bool,
 }
 
 impl Took {
@@ -694,19 +723,24 @@ impl<'a> Taking<'a> {
         let mut took = Took::default();
         for file in self.remote.answers() {
             let path = store.batch_file(&format!("{}.answers", self.batch.label))?;
-            // One that is gone was taken by a run that was cut off after that.
             if api.fetch(file, &path).await? {
                 self.file(&path, &mut took).await?;
                 fs::remove_file(&path)?;
+            } else {
+                took.missing = true;
             }
         }
+        let mut nowhere = false;
         let told: HashSet<CallKey> = took.faults.iter().map(|(key, _)| *key).collect();
         for call in store.batch_calls(self.batch.id)? {
             if !took.answered.contains(&call) && !told.contains(&call) {
+                nowhere |= !self.driver.world.transport.is_recorded(call)?;
                 let message = "the batch said nothing of it".to_owned();
                 took.faults.push((call, BatchFault { refused: None, message }));
             }
         }
+        // A file may be gone because a run that was cut off had taken it.
+        took.missing &= nowhere;
         // Before the provider's copy goes.
         store.sync()?;
         Ok(took)

@@ -276,13 +276,15 @@ impl Planner<'_> {
                 // An answer that is recorded for a row without a result may be no good.
                 let retry = mode.retry_failed && !is_known;
                 for request in requests {
-                    if self.look.transport.is_answered(&request, mode.again)? && !retry {
+                    let answered = self.look.transport.is_answered(&request, mode.again)?;
+                    if answered && !retry {
                         cached += 1;
                     } else if some_open && self.look.store.batch_item(request.key())?.is_some() {
                         under_way += 1;
                     } else if to_make.insert(request.key()) {
                         retried |= retry;
-                        let request = match in_batches {
+                        // What was no good is asked for again directly.
+                        let request = match in_batches && !answered {
                             true => {
                                 plan.batch_share = request.price.map(|price| price.batch_share());
                                 request.in_batch()

@@ -54,13 +54,35 @@ fn candidates(samples: &[Sample], of: &[String]) -> Vec<Candidate> {
         let field =
             |name: &String| (name.clone(), sample.fields.get(name).cloned().unwrap_or_default());
         let answer: Row = of.iter().map(field).collect();
-        match candidates.iter_mut().find(|candidate| candidate.answer == answer) {
+        let same = |other: &Row| {
+            answer.iter().zip(other.values()).all(|((_, one), other)| is_same(one, other))
+        };
+        match candidates.iter_mut().find(|candidate| same(&candidate.answer)) {
             Some(candidate) => candidate.samples.push(at),
             None => candidates.push(Candidate { answer, samples: vec![at] }),
         }
     }
     candidates.sort_by_key(|candidate| std::cmp::Reverse(candidate.samples.len()));
     candidates
+}
+
+/// Whether two values are the same as JSON Schema has it: 5 and 5.0 are.
+fn is_same(one: &Value, other: &Value) -> bool {
+    match (one, other) {
+        (Value::Number(one), Value::Number(other)) => {
+            one == other || (one.is_f64() != other.is_f64() && one.as_f64() == other.as_f64())
+        }
+        (Value::Array(one), Value::Array(other)) => {
+            one.len() == other.len() && one.iter().zip(other).all(|(a, b)| is_same(a, b))
+        }
+        (Value::Object(one), Value::Object(other)) => {
+            one.len() == other.len()
+                && one
+                    .iter()
+                    .all(|(name, value)| other.get(name).is_some_and(|other| is_same(value, other)))
+        }
+        _ => one == other,
+    }
 }
 
 #[cfg(test)]
@@ -94,6 +116,20 @@ mod tests {
             ])
         );
         assert_eq!(row["_call"], json!({ "id": 1, "samples": [0, 1, 2, 3, 4] }));
+    }
+
+    #[test]
+    fn numbers_are_the_same_however_they_are_written() {
+        let sample = |score: Value| Sample {
+            fields: Row::from_iter([("score".to_owned(), score)]),
+            call: json!({}),
+        };
+        let samples = [json!(4), json!(5), json!(5.0)].map(sample).into();
+        let row = count(samples, &["score".to_owned()]);
+        assert_eq!((&row["score"], &row["tie"]), (&json!(5), &json!(false)));
+        assert!(is_same(&json!({"a": [1, {"b": 2}]}), &json!({"a": [1.0, {"b": 2.0}]})));
+        assert!(!is_same(&json!([5]), &json!([5.5])));
+        assert!(!is_same(&json!("5"), &json!(5)));
     }
 
     #[test]
