@@ -155,6 +155,33 @@ fn two_stages_that_ask_one_model_share_its_limits() {
     assert!(requests <= 25.0 + 50.0 * seconds, "{requests} in {seconds} s");
 }
 
+/// What the server counted of requests that were under way together: the most, and how many it refused.
+fn at_once(simulator: &Simulator) -> [u64; 2] {
+    let told = &simulator.get("/_stats")["models"]["at_once"];
+    ["most", "refused"].map(|name| told[name].as_u64().expect("a number"))
+}
+
+#[test]
+fn ever_more_are_under_way_where_a_server_takes_them() {
+    let simulator = Simulator::start(&["--latency-ms", "300"]);
+    let space = space(&simulator, 600, "");
+    space.run(&[]).expect(0);
+    let [most, _] = at_once(&simulator);
+    assert!((65..=256).contains(&most), "{most} at once");
+}
+
+#[test]
+fn as_many_are_under_way_as_the_server_turns_out_to_take() {
+    let simulator = Simulator::start(&["--model-concurrent", "40", "--latency-ms", "100"]);
+    let space = space(&simulator, 2000, "");
+    let ran = space.run(&[]).expect(0);
+    assert_eq!(ran.stage("label")["rows"], 2000);
+    let [most, refused] = at_once(&simulator);
+    assert!((41..=80).contains(&most), "doubled past what there was room for: {most}");
+    // Cut at the first refusal, and then one more after each round.
+    assert!((1..=160).contains(&refused), "{refused} were refused");
+}
+
 fn failure(status: u16, message: &str, code: &str, more: Value) -> Value {
     let error = json!({"error": {"message": message, "type": code, "param": null, "code": code}});
     let mut order = json!({"path": "/v1", "status": status, "body": error.to_string()});
@@ -166,7 +193,7 @@ fn failure(status: u16, message: &str, code: &str, more: Value) -> Value {
 #[test]
 fn a_spent_quota_ends_the_stage_with_its_reason() {
     let simulator = Simulator::start(&[]);
-    let space = space(&simulator, 100, "");
+    let space = space(&simulator, 100, "limits = { concurrency = 16 }");
     let said = "You exceeded your current quota, please check your plan and billing details.";
     simulator.fault(failure(429, said, "insufficient_quota", json!({"match": "row 9"})));
     let ran = space.run(&[]).expect(1);
@@ -199,19 +226,58 @@ fn a_server_that_asks_for_a_slower_pace_gets_it_and_every_row_is_answered() {
 
 #[test]
 fn a_wait_that_is_asked_for_is_kept_by_all() {
-    let simulator = Simulator::start(&[]);
-    let space = space(&simulator, 20, "limits = { concurrency = 1 }");
-    let limit = |row: &str, headers: Value| {
-        let more = json!({"match": row, "times": 1, "headers": headers});
-        failure(429, "Rate limit reached", "rate_limit_exceeded", more)
-    };
-    simulator.fault(limit("row 3", json!({"retry-after": "1"})));
-    simulator.fault(limit("row 5", json!({"retry-after-ms": "700", "retry-after": "60"})));
-    let start = Instant::now();
-    let ran = space.run(&[]).expect(0);
-    assert_eq!((ran.stage("label")["rows"].as_u64(), simulator.total()), (Some(20), 22));
-    let took = start.elapsed();
-    assert!((1_700..20_000).contains(&took.as_millis()), "{took:?}");
+    for wait in
+        [json!({"retry-after": "2"}), json!({"retry-after-ms": "2000", "retry-after": "60"})]
+    {
+        let simulator = Simulator::start(&[]);
+        let space = space(&simulator, 200, "limits = { concurrency = 8 }");
+        let more = json!({"match": "row 30", "times": 1, "headers": wait});
+        simulator.fault(failure(429, "Rate limit reached", "rate_limit_exceeded", more));
+        let mut run = space.command(&["run", "-q"]).spawn().expect("flow starts");
+        let refused = || simulator.get("/_stats")["by_status"]["429"] == 1;
+        while !refused() {
+            assert!(run.try_wait().expect("a state").is_none(), "it ended too soon");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let start = Instant::now();
+        // Those that were under way with it.
+        std::thread::sleep(Duration::from_millis(500));
+        let before = simulator.total();
+        assert!(before < 200, "{before}");
+        while start.elapsed() < Duration::from_millis(1500) {
+            assert_eq!(simulator.total(), before, "nothing leaves meanwhile");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        assert!(run.wait().expect("an end").success());
+        assert!(start.elapsed() < Duration::from_secs(30));
+        assert_eq!(simulator.total(), 201);
+    }
+}
+
+#[test]
+fn after_a_request_for_a_slower_pace_few_are_under_way() {
+    let simulator = Simulator::start(&["--latency-ms", "200"]);
+    let space = space(&simulator, 300, "limits = { concurrency = 64 }");
+    let more = json!({"match": "row 150", "times": 1, "headers": {"retry-after": "2"}});
+    simulator.fault(failure(503, "Slow Down", "slow_down", more));
+    let mut run = space.command(&["run", "-q"]).spawn().expect("flow starts");
+    while simulator.get("/_stats")["by_status"]["503"] != 1 {
+        assert!(run.try_wait().expect("a state").is_none(), "it ended too soon");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let [before, _] = at_once(&simulator);
+    assert!(before > 32, "{before}");
+    std::thread::sleep(Duration::from_millis(1000));
+    let waited = simulator.total();
+    simulator.reset();
+    // It goes on with a quarter, and has doubled less than once when as many more are answered.
+    while simulator.total() < before / 4 {
+        assert!(run.try_wait().expect("a state").is_none(), "it ended too soon: {waited}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let [after, _] = at_once(&simulator);
+    assert!(after <= before / 2, "{before}, then {after}");
+    assert!(run.wait().expect("an end").success());
 }
 
 #[test]

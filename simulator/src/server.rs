@@ -107,6 +107,8 @@ impl Server {
     async fn work(self: Arc<Self>, mut ask: Ask) -> Answer {
         let visit = ask.path.starts_with("/github/").then(|| self.limits.enter());
         let refusal = visit.as_ref().and_then(|it| it.refusal(github::resource(&ask.path)));
+        let question = self.models.enter(&ask);
+        let refusal = refusal.or_else(|| question.as_ref()?.refusal());
         let admission = self.models.admit(&ask);
         let refusal = refusal.or(admission.refusal);
         let strike = match &refusal {

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use tokio::io::AsyncReadExt;
 
 use super::asking::Asking;
-use super::call::{BATCH, CallError, Method, Request, Service};
+use super::call::{Answer, BATCH, CallError, Method, Request, Service};
 use super::limiter::Pace;
 use super::transport::{
     Failure, LIMIT_WAITS, Transport, announced_wait, backoff, judge, lost, now, secret,
@@ -210,8 +210,8 @@ impl Remote {
 
 /// What came of a request of a batch.
 #[derive(Debug)]
-pub enum Taken {
-    /// It is answered, for so much money, in millionths of a USD.
+pub enum Outcome {
+    /// It is answered, for so much more money, in billionths of a USD.
     Answered(u64),
     Fault(BatchFault),
     /// The server will have no request of this kind.
@@ -264,8 +264,8 @@ impl Transport {
         batch: &str,
         made: i64,
         asking: &Asking,
-    ) -> Result<Taken, CallError> {
-        let fault = |refused, message| Ok(Taken::Fault(BatchFault { refused, message }));
+    ) -> Result<Outcome, CallError> {
+        let fault = |refused, message| Ok(Outcome::Fault(BatchFault { refused, message }));
         let Some(response) = answer.line.response else {
             let error = answer.line.error;
             let message = error.and_then(|error| error.message.or(error.code));
@@ -274,7 +274,16 @@ impl Transport {
         let status = response.status_code;
         let body: Bytes =
             serde_json::to_vec(&response.body).expect("JSON values always serialize").into();
-        asking.tally.calls.fetch_add(1, Ordering::Relaxed);
+        let known = self.recorded(request)?;
+        let usage = Usage::of(&response.body);
+        // A run that was cut off while it took the answers has counted those that it stored.
+        let counted = |known: &Answer| known.headers.get(BATCH).is_some_and(|by| by == batch);
+        let mut cost = 0;
+        if !known.as_ref().is_some_and(counted) {
+            asking.tally.calls.fetch_add(1, Ordering::Relaxed);
+            asking.tally.add(request, usage);
+            cost = usage.cost(request);
+        }
         match judge(request, status, &HeaderMap::new(), &body) {
             Ok(()) => {}
             Err(Failure::Passing { what, .. } | Failure::Limited { why: what, .. }) => {
@@ -283,7 +292,7 @@ impl Transport {
             Err(Failure::Final(CallError::Refused { status, message })) => {
                 return fault(Some(status), message);
             }
-            Err(Failure::Final(error)) => return Ok(Taken::Denied(error)),
+            Err(Failure::Final(error)) => return Ok(Outcome::Denied(error)),
             Err(Failure::Moved { to, .. }) => return fault(None, format!("it has moved to {to}")),
         }
         let id = response.request_id.map(|id| ("x-request-id".to_owned(), id));
@@ -299,14 +308,12 @@ impl Transport {
             source: Source("model".into()),
             given: Given { at: now(), run: self.run() },
         };
-        let usage = Usage::of_answer(request, &record);
-        asking.tally.add(usage, usage.cost(request));
-        match self.recorded(request)? {
+        match known {
             None => drop(self.keep(request, record, Keep::First).await?),
             Some(known) if known.given.run >= made => {}
             Some(known) => drop(self.renew(request, known, record, asking).await?),
         }
-        Ok(Taken::Answered(usage.cost(request)))
+        Ok(Outcome::Answered(cost))
     }
 
     /// Why a request that goes in batches alone has no answer.

@@ -24,11 +24,11 @@ pub(super) struct Budget {
 #[derive(Default)]
 struct Used {
     calls: u64,
-    /// Spent, and set aside for calls under way; in millionths of a USD.
-    micros: u64,
+    /// Spent, and set aside for calls under way; in billionths of a USD.
+    spent: u64,
 }
 
-/// What was set aside for a call, in millionths of a USD.
+/// What was set aside for a call, in billionths of a USD.
 pub struct Reserved(pub u64);
 
 impl Budget {
@@ -43,26 +43,26 @@ impl Budget {
             return Err(Stop::Calls(calls));
         }
         if let Some(cost) = self.limits.cost
-            && (used.micros + most) as f64 > cost * 1e6
+            && used.spent.saturating_add(most) as f64 > cost * 1e9
             && most > 0
         {
             return Err(Stop::Cost(cost));
         }
         used.calls += 1;
-        used.micros += most;
+        used.spent = used.spent.saturating_add(most);
         Ok(Reserved(most))
     }
 
     pub fn settle(&self, Reserved(most): Reserved, spent: u64) {
         let mut used = self.used();
-        used.micros = (used.micros - most).saturating_add(spent);
+        used.spent = used.spent.saturating_sub(most).saturating_add(spent);
     }
 
     /// Gives back calls that were not made after all, with what was set aside for them.
     pub fn give_back(&self, calls: u64, Reserved(most): Reserved) {
         let mut used = self.used();
         used.calls -= calls;
-        used.micros -= most;
+        used.spent = used.spent.saturating_sub(most);
     }
 
     fn used(&self) -> MutexGuard<'_, Used> {

@@ -20,7 +20,7 @@ mod usage;
 mod walk;
 
 pub use asking::{Again, Asking, Seen};
-pub use batch::{Addressee, BatchAnswer, BatchApi, Remote, RemoteState, Taken};
+pub use batch::{Addressee, BatchAnswer, BatchApi, Outcome, Remote, RemoteState};
 pub use budget::{Limits, Reserved};
 pub use call::{
     ATTEMPTS, Answer, BATCH, BatchLimits, CallError, Method, Request, Service, Stop, TOOK_MS,
@@ -33,7 +33,7 @@ pub use graphql::{Query, QueryError};
 pub use limiter::{Expected, Pace};
 pub use llm::Chat;
 pub use probe::{Probe, Reply};
-pub use transport::{Tally, Transport, Wait, credentials_in, secret_in};
+pub use transport::{Taken, Tally, Transport, Wait, credentials_in, secret_in};
 pub use troubles::Troubles;
 pub use usage::Usage;
 pub use walk::{Page, identity};

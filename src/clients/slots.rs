@@ -11,11 +11,17 @@ use tokio::time::Instant;
 const START: usize = 16;
 /// How long the others wait for the first answer of a server of which nothing is known.
 const ALONE: Duration = Duration::from_secs(5);
-/// What is left of it where a limit was met, and where the server asks for a slower pace.
+/// What is left of it where a limit was met: the first time it had doubled past it. And where the
+/// server asks for a slower pace.
+const FIRST_CUT: f64 = 0.5;
 const CUT: f64 = 0.75;
 const SLOWER: f64 = 0.25;
 /// How long it does not grow after the server had trouble.
 const HOLD: Duration = Duration::from_secs(10);
+/// An answer that took so many times as long as the quickest stood in a queue: there is no room for
+/// more. Below this time all are quick.
+const QUEUED: u32 = 4;
+const QUICK: Duration = Duration::from_millis(50);
 
 pub(super) struct Slots {
     semaphore: Arc<Semaphore>,
@@ -34,6 +40,8 @@ struct Size {
     /// What began before this says nothing about the size that there is now.
     cut_at: Instant,
     held_until: Instant,
+    /// The shortest time that an answer took.
+    quickest: Duration,
 }
 
 /// A request's place among those under way.
@@ -60,6 +68,7 @@ impl Slots {
             met: false,
             cut_at: now,
             held_until: now,
+            quickest: Duration::MAX,
         };
         Slots { semaphore: Arc::new(Semaphore::new(start)), size: Mutex::new(size) }
     }
@@ -117,7 +126,11 @@ impl Slot {
     /// met, then one more after each.
     pub fn answered(&self) {
         let mut size = self.slots.size();
-        if size.now < size.most && size.held_until <= Instant::now() && self.began >= size.cut_at {
+        let took = self.began.elapsed();
+        size.quickest = size.quickest.min(took);
+        let queued = took > QUICK.max(size.quickest.saturating_mul(QUEUED));
+        let held = size.held_until > Instant::now() || self.began < size.cut_at;
+        if size.now < size.most && !held && !queued {
             let step = if size.met { 1.0 / size.now.floor() + 1e-9 } else { 1.0 };
             let to = (size.now + step).min(size.most);
             self.slots.set(&mut size, to);
@@ -126,7 +139,8 @@ impl Slot {
 
     /// It met a limit.
     pub fn limited(&self) {
-        self.cut(CUT, true);
+        let to = if self.slots.size().met { CUT } else { FIRST_CUT };
+        self.cut(to, true);
     }
 
     /// The server asks for a slower pace: from there on as at the beginning.
@@ -185,13 +199,30 @@ mod tests {
         assert_eq!(round(&slots, Slot::answered).await, 16);
         assert_eq!(round(&slots, Slot::answered).await, 32);
         assert_eq!(round(&slots, Slot::limited).await, 64);
-        assert_eq!(round(&slots, Slot::answered).await, 48, "three quarters, cut once");
-        assert_eq!(round(&slots, Slot::troubled).await, 49);
-        assert_eq!(round(&slots, Slot::answered).await, 49, "no more while there is trouble");
+        assert_eq!(round(&slots, Slot::answered).await, 32, "half, cut once");
+        assert_eq!(round(&slots, Slot::limited).await, 33);
+        assert_eq!(round(&slots, Slot::answered).await, 24, "three quarters");
+        assert_eq!(round(&slots, Slot::troubled).await, 25);
+        assert_eq!(round(&slots, Slot::answered).await, 25, "no more while there is trouble");
         tokio::time::advance(HOLD).await;
-        assert_eq!(round(&slots, Slot::slowed).await, 49);
-        assert_eq!(round(&slots, Slot::answered).await, 12);
-        assert_eq!(round(&slots, Slot::answered).await, 24, "as at the beginning");
+        assert_eq!(round(&slots, Slot::slowed).await, 25);
+        assert_eq!(round(&slots, Slot::answered).await, 6);
+        assert_eq!(round(&slots, Slot::answered).await, 12, "as at the beginning");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_does_not_grow_while_answers_wait_for_each_other() {
+        let slots = Arc::new(Slots::new(256, true, false));
+        assert_eq!(round(&slots, Slot::answered).await, 16);
+        let mut all = Vec::new();
+        while slots.semaphore.available_permits() > 0 {
+            all.push(slots.enter().await);
+        }
+        assert_eq!(all.len(), 32);
+        tokio::time::advance(Duration::from_secs(5)).await;
+        all.iter().for_each(Slot::answered);
+        drop(all);
+        assert_eq!(round(&slots, Slot::answered).await, 32);
     }
 
     #[tokio::test(start_paused = true)]

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use reqwest::header::HeaderMap;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::watch;
 
@@ -67,26 +68,50 @@ pub struct Tally {
     pub tokens_in_cached: AtomicU64,
     pub tokens_cache_written: AtomicU64,
     pub tokens_out: AtomicU64,
-    /// In millionths of a USD.
-    pub cost_micros: AtomicU64,
+    /// In billionths of a USD.
+    cost: AtomicU64,
+    taken: Mutex<BTreeMap<String, Taken>>,
+}
+
+/// What the answers of a model took, of which others can be foreseen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Taken {
+    pub answers: u64,
+    /// Of the bodies of their requests.
+    pub bytes: u64,
+    pub tokens_in: u64,
+    pub tokens_out: u64,
 }
 
 impl Tally {
-    /// Counts what an answer took, and what that cost in millionths of a USD.
-    pub(super) fn add(&self, usage: Usage, cost_micros: u64) {
+    /// Counts what the answer to `request` took.
+    pub(super) fn add(&self, request: &Request, usage: Usage) {
         for (count, more) in [
             (&self.tokens_in, usage.input),
             (&self.tokens_in_cached, usage.cached_input),
             (&self.tokens_cache_written, usage.cache_written),
             (&self.tokens_out, usage.output),
-            (&self.cost_micros, cost_micros),
+            (&self.cost, usage.cost(request)),
         ] {
             count.fetch_add(more, Ordering::Relaxed);
+        }
+        if usage.input + usage.output > 0 {
+            let mut taken = self.taken.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            let taken = taken.entry(request.pool.clone()).or_default();
+            taken.answers += 1;
+            taken.bytes += request.body.len() as u64;
+            taken.tokens_in += usage.input;
+            taken.tokens_out += usage.output;
         }
     }
 
     pub fn cost_usd(&self) -> f64 {
-        self.cost_micros.load(Ordering::Relaxed) as f64 / 1e6
+        self.cost.load(Ordering::Relaxed) as f64 / 1e9
+    }
+
+    /// What the answers took, by the model that was asked.
+    pub fn taken(&self) -> BTreeMap<String, Taken> {
+        self.taken.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
     }
 }
 
@@ -395,12 +420,11 @@ impl Transport {
                 };
                 tally.calls.fetch_add(1, Ordering::Relaxed);
                 asking.sent();
-                let outcome = self.attempt(request, &url, known, &permit).await;
-                let usage = match &outcome {
-                    Ok(record) => Usage::of_answer(request, record),
-                    Err(_) => Usage::default(),
-                };
+                // An answer that is no good was paid for like any other.
+                let mut usage = Usage::default();
+                let outcome = self.attempt(request, &url, known, &permit, &mut usage).await;
                 self.budget.settle(reserved, usage.cost(request));
+                tally.add(request, usage);
                 match &outcome {
                     Ok(_) => permit.answered(usage.input + usage.output),
                     Err(Failure::Limited { slower: true, .. }) => permit.slot().slowed(),
@@ -409,15 +433,14 @@ impl Transport {
                     Err(Failure::Moved { .. } | Failure::Final(_)) => {}
                 }
                 drop(permit);
-                outcome.map(|record| (record, usage))
+                outcome
             };
             match outcome {
-                Ok((mut record, usage)) => {
+                Ok(mut record) => {
                     if request.service == Service::Model {
                         let attempts = (passing + limited + 1).to_string();
                         record.headers.insert(ATTEMPTS.to_owned(), attempts);
                     }
-                    tally.add(usage, usage.cost(request));
                     if url != request.url {
                         record.headers.insert(MOVED.to_owned(), url);
                     }
@@ -481,7 +504,7 @@ impl Transport {
         self.budget.reserve(request)
     }
 
-    /// Settles what was set aside with what was spent, in millionths of a USD.
+    /// Settles what was set aside with what was spent, in billionths of a USD.
     pub fn settle(&self, reserved: Reserved, spent: u64) {
         self.budget.settle(reserved, spent);
     }
@@ -538,6 +561,7 @@ impl Transport {
         url: &str,
         known: Option<&BTreeMap<String, String>>,
         permit: &Permit,
+        usage: &mut Usage,
     ) -> Result<CallRecord, Failure> {
         let method = match request.method {
             Method::Get => reqwest::Method::GET,
@@ -582,6 +606,7 @@ impl Transport {
         }
         if request.service == Service::Model {
             permit.levels([level(&headers, "requests"), tokens_level(&headers)]);
+            *usage = Usage::of_body(&body);
         }
         if let Some(to) = moved(request, status, &headers, url) {
             return Err(Failure::Moved { to, for_good: matches!(status, 301 | 308) });

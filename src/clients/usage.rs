@@ -3,7 +3,6 @@
 use serde_json::Value;
 
 use super::call::{Request, Service};
-use crate::store::CallRecord;
 
 /// More tokens than any request takes: a server that says so, as -1 without its sign, says nothing.
 const MOST: u64 = 100_000_000;
@@ -45,14 +44,9 @@ impl Usage {
         }
     }
 
-    /// What the answer to a model's request took.
-    pub(super) fn of_answer(request: &Request, record: &CallRecord) -> Usage {
-        match request.service {
-            Service::Github => Usage::default(),
-            Service::Model => {
-                Usage::of(&serde_json::from_slice(&record.body).unwrap_or(Value::Null))
-            }
-        }
+    /// What the body of an answer says; nothing where it is no JSON.
+    pub(super) fn of_body(body: &[u8]) -> Usage {
+        serde_json::from_slice(body).map(|answer| Usage::of(&answer)).unwrap_or_default()
     }
 
     /// The most that `request` is thought to take: its tokens and the longest answer that it allows.
@@ -69,17 +63,17 @@ impl Usage {
         Usage { input, output, cache_written, ..Usage::default() }
     }
 
-    /// In millionths of a USD, at the request's price; 0 where that is not known.
+    /// In billionths of a USD, at the request's price; 0 where that is not known.
     pub fn cost(&self, request: &Request) -> u64 {
         let Some(price) = request.price else { return 0 };
         let cached = self.cached_input.min(self.input);
         let written = self.cache_written.min(self.input - cached);
         // USD a million tokens is a millionth of a USD a token.
-        let micros = (self.input - cached - written) as f64 * price.input
+        let millionths = (self.input - cached - written) as f64 * price.input
             + cached as f64 * price.cached_input.unwrap_or(price.input)
             + written as f64 * price.cache_write.unwrap_or(price.input)
             + self.output as f64 * price.output;
-        micros.round() as u64
+        (millionths * 1e3).round() as u64
     }
 }
 

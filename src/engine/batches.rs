@@ -20,8 +20,8 @@ use super::decide::{Decision, now};
 use super::event::UnderWay;
 use super::rows::{Driver, asked, memo_key};
 use crate::clients::{
-    Addressee, Again, Asking, BatchAnswer, BatchApi, BatchLimits, CallError, Remote, RemoteState,
-    Request, Reserved, Stop, Taken, Usage,
+    Addressee, Again, Asking, BatchAnswer, BatchApi, BatchLimits, CallError, Outcome, Remote,
+    RemoteState, Request, Reserved, Stop, Usage,
 };
 use crate::stages::{StageError, World};
 use crate::store::{Artifact, BatchFault, BatchItem, CallKey, OpenBatch, Store, StoreError};
@@ -677,7 +677,7 @@ struct Taking<'a> {
 struct Took {
     answered: HashSet<CallKey>,
     faults: Vec<(CallKey, BatchFault)>,
-    /// In millionths of a USD.
+    /// In billionths of a USD.
     spent: u64,
     /// The server will have no request of this kind.
     denied: Option<CallError>,
@@ -691,14 +691,14 @@ impl Took {
         self.faults.iter().filter(|(_, fault)| fault.refused.is_none()).count()
     }
 
-    fn add(&mut self, key: CallKey, taken: Taken) {
+    fn add(&mut self, key: CallKey, taken: Outcome) {
         match taken {
-            Taken::Answered(micros) => {
+            Outcome::Answered(cost) => {
                 self.answered.insert(key);
-                self.spent += micros;
+                self.spent += cost;
             }
-            Taken::Fault(fault) => self.faults.push((key, fault)),
-            Taken::Denied(error) => {
+            Outcome::Fault(fault) => self.faults.push((key, fault)),
+            Outcome::Denied(error) => {
                 let message = error.to_string();
                 self.faults.push((key, BatchFault { refused: None, message }));
                 self.denied.get_or_insert(error);
@@ -768,7 +768,7 @@ impl<'a> Taking<'a> {
         &self,
         line: &[u8],
         requests: Option<&File>,
-    ) -> Result<Option<(CallKey, Taken)>, StageError> {
+    ) -> Result<Option<(CallKey, Outcome)>, StageError> {
         let World { transport, store, .. } = self.driver.world;
         let Some(answer) = BatchAnswer::read(line) else { return Ok(None) };
         let key = answer.key;
@@ -776,7 +776,7 @@ impl<'a> Taking<'a> {
         let Some((_, item)) = item else { return Ok(None) };
         let Some(request) = self.request(&item, requests) else {
             let message = "the file of the batch's requests is damaged".to_owned();
-            return Ok(Some((key, Taken::Fault(BatchFault { refused: None, message }))));
+            return Ok(Some((key, Outcome::Fault(BatchFault { refused: None, message }))));
         };
         let (name, made) = (&self.remote.id, self.batch.run);
         let taken = transport.take(&request, answer, name, made, &self.asking).await;

@@ -161,7 +161,7 @@ impl Forgotten {
             let usage = Usage::of(&serde_json::from_slice(&record.body).unwrap_or_default());
             self.tokens_in += usage.input;
             self.tokens_out += usage.output;
-            self.cost_usd += usage.cost(request) as f64 / 1e6;
+            self.cost_usd += usage.cost(request) as f64 / 1e9;
         }
         Ok(())
     }

@@ -1,9 +1,11 @@
 //! What is seen of a run. Progress, logs, the run's record and the tests all read this one stream.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::clients::Taken;
 use crate::table::Digest;
 
 /// How a stage ended.
@@ -65,6 +67,9 @@ pub struct StageSummary {
     pub tokens_out: u64,
     #[serde(default)]
     pub cost_usd: f64,
+    /// What the answers took, by the model that was asked.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub taken: BTreeMap<String, Taken>,
     /// Why it failed, was skipped or is incomplete: for failed rows the reason of the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -96,6 +101,7 @@ impl StageSummary {
             tokens_cache_written: 0,
             tokens_out: 0,
             cost_usd: 0.0,
+            taken: BTreeMap::new(),
             reason: None,
             failed_file: None,
             artifact: None,

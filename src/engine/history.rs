@@ -1,10 +1,12 @@
 //! What the history keeps of a run, and how it is told.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use super::event::{StageState, Summary};
+use crate::clients::Taken;
 use crate::store::{Lock, Store, StoreError, StoredTable};
 
 /// A run as the history tells it.
@@ -50,6 +52,8 @@ pub struct StageRun {
     pub tokens_cache_written: u64,
     pub tokens_out: u64,
     pub cost_usd: f64,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub taken: BTreeMap<String, Taken>,
     pub seconds: f64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -80,6 +84,7 @@ impl StageRun {
             tokens_cache_written: 0,
             tokens_out: 0,
             cost_usd: 0.0,
+            taken: BTreeMap::new(),
             seconds: 0.0,
             reason: None,
             artifact: Some(table.artifact.hex()),
@@ -105,6 +110,7 @@ impl RunRecord {
             tokens_cache_written: stage.tokens_cache_written,
             tokens_out: stage.tokens_out,
             cost_usd: stage.cost_usd,
+            taken: stage.taken.clone(),
             seconds: stage.seconds,
             reason: stage.reason.clone(),
             artifact: stage.artifact.map(|digest| digest.hex()),

@@ -9,7 +9,7 @@ use super::decide::{Before, Choices, Decision, as_it_was, decide, now, open};
 use super::history::RunRecord;
 use super::look::{Look, LookError};
 use super::rows::{asked, memo_key};
-use crate::clients::{Again, Request, Usage};
+use crate::clients::{Again, Request, Taken, Usage};
 use crate::pipeline::{InputRef, Stage};
 use crate::stages::{RowWork, Work};
 use crate::store::{Artifact, CallKey, Store, StoreError};
@@ -105,21 +105,49 @@ pub fn plan(
     choices.now = now();
     let before =
         Before::read(look.pipeline, &look.store, look.before.asker.clone(), choices.limit)?;
-    Planner { look, before, choices: &choices, history: history(&look.store)? }.plan(chosen)
+    Planner { look, before, choices: &choices, earlier: Earlier::read(&look.store)? }.plan(chosen)
 }
 
-/// What the last run that called told of each stage: tokens out a call.
-fn history(store: &Store) -> Result<HashMap<String, f64>, StoreError> {
-    let mut found = HashMap::new();
-    for run in store.runs(50)? {
-        let record = run.record.and_then(|record| RunRecord::read(&record));
-        for stage in record.into_iter().flat_map(|record| record.stages) {
-            if stage.calls > 0 && stage.tokens_out > 0 {
-                found.entry(stage.name).or_insert(stage.tokens_out as f64 / stage.calls as f64);
+/// What answers took in the last runs that called.
+#[derive(Default)]
+struct Earlier {
+    of_stage: HashMap<(String, String), Taken>,
+    of_model: HashMap<String, Taken>,
+}
+
+impl Earlier {
+    fn read(store: &Store) -> Result<Earlier, StoreError> {
+        let mut earlier = Earlier::default();
+        for run in store.runs(50)? {
+            let record = run.record.and_then(|record| RunRecord::read(&record));
+            for stage in record.into_iter().flat_map(|record| record.stages) {
+                for (model, taken) in stage.taken {
+                    earlier.of_model.entry(model.clone()).or_insert(taken);
+                    earlier.of_stage.entry((stage.name.clone(), model)).or_insert(taken);
+                }
             }
         }
+        Ok(earlier)
     }
-    Ok(found)
+
+    /// What the answer to a request of `stage` is thought to take.
+    fn foresee(&self, stage: &str, request: &Request) -> Usage {
+        let most = Usage::most(request);
+        let of_stage = self.of_stage.get(&(stage.to_owned(), request.pool.clone()));
+        let of_model = of_stage.or_else(|| self.of_model.get(&request.pool));
+        let input = match of_model {
+            Some(taken) if taken.bytes > 0 => {
+                request.body.len() as f64 * taken.tokens_in as f64 / taken.bytes as f64
+            }
+            // Four bytes a token, as English has it; what is set aside before a call is more careful.
+            _ => most.input as f64 * 0.75,
+        };
+        let output = match of_stage {
+            Some(taken) if taken.answers > 0 => taken.tokens_out as f64 / taken.answers as f64,
+            _ => most.output as f64,
+        };
+        Usage { input: input.round() as u64, output: output.round() as u64, ..Usage::default() }
+    }
 }
 
 struct Planner<'a> {
@@ -127,8 +155,7 @@ struct Planner<'a> {
     /// How everything stood, or, for a trial, how the last one left it.
     before: Before,
     choices: &'a Choices,
-    /// Tokens that an answer took, on average, by stage.
-    history: HashMap<String, f64>,
+    earlier: Earlier,
 }
 
 impl Planner<'_> {
@@ -248,7 +275,6 @@ impl Planner<'_> {
         let (mut known, mut to_run, mut cached, mut under_way) = (0, 0, 0, 0);
         let mut retried = false;
         let mut exact = true;
-        let output = self.history.get(&stage.name).copied();
         for (at, chunk) in input.chunks.iter().enumerate() {
             if let Some((rows, _)) = earlier.as_mut().and_then(|it| it.take(chunk.digest())) {
                 known += rows;
@@ -291,7 +317,8 @@ impl Planner<'_> {
                             }
                             false => request,
                         };
-                        plan.effort.call(&request, output);
+                        let usage = self.earlier.foresee(&stage.name, &request);
+                        plan.effort.call(&request, usage);
                     }
                 }
             }
@@ -336,17 +363,12 @@ impl StagePlan {
 }
 
 impl Effort {
-    /// One call more. `output`: the tokens that an answer took before, on average.
-    fn call(&mut self, request: &Request, output: Option<f64>) {
-        let most = Usage::most(request);
-        // Four bytes a token, as English has it; what is set aside before a call is more careful.
-        let input = most.input * 3 / 4;
-        let output = output.map_or(most.output, |output| output.round() as u64);
-        let usage = Usage { input, output, ..Usage::default() };
+    /// One call more.
+    fn call(&mut self, request: &Request, usage: Usage) {
         self.calls += 1;
         self.tokens_in += usage.input;
         self.tokens_out += usage.output;
-        self.cost_usd += usage.cost(request) as f64 / 1e6;
+        self.cost_usd += usage.cost(request) as f64 / 1e9;
         self.seconds += request.pace.seconds();
     }
 

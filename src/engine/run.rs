@@ -404,6 +404,7 @@ impl Run {
         summary.tokens_cache_written = so_far(&tally.tokens_cache_written);
         summary.tokens_out = so_far(&tally.tokens_out);
         summary.cost_usd = tally.cost_usd();
+        summary.taken = tally.taken();
         summary.seconds = seconds(start);
         (summary, left)
     }

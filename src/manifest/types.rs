@@ -312,7 +312,7 @@ pub struct Limits {
     /// Tokens a minute, estimated before a request leaves.
     #[schemars(range(min = 1))]
     pub tokens_per_minute: Option<std::num::NonZeroU32>,
-    /// Requests under way at once; 16 where it is not given.
+    /// The most requests under way at once; 256 where it is not given.
     #[schemars(range(min = 1))]
     pub concurrency: Option<std::num::NonZeroUsize>,
     /// Requests in one batch; 50,000 where it is not given, as providers allow.

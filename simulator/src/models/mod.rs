@@ -6,6 +6,7 @@ mod asked;
 mod batches;
 mod chat;
 mod conform;
+mod crowd;
 mod files;
 mod hints;
 mod limit;
@@ -25,6 +26,7 @@ use answers::Answers;
 use api::Api;
 use asked::Asked;
 use batches::Batches;
+use crowd::{Crowd, Member};
 use files::Files;
 use limit::{Admission, Allowed, Limits};
 use prefix::Prefixes;
@@ -74,12 +76,16 @@ struct Rules {
     /// is h, m or SECONDSs
     #[arg(long, value_name = "RPM[,TPM]")]
     model_limit: Option<Allowed>,
+    /// Questions at once; those that are too many are refused
+    #[arg(long, value_name = "N")]
+    model_concurrent: Option<u64>,
 }
 
 pub struct Models {
     answers: Answers,
     rules: Rules,
     limits: Limits,
+    crowd: Crowd,
     prefixes: Prefixes,
     files: Files,
     pub batches: Batches,
@@ -95,6 +101,7 @@ impl Models {
             answers,
             rules: flags.rules,
             limits: Limits::default(),
+            crowd: Crowd::default(),
             prefixes: Prefixes::default(),
             files: Files::default(),
             batches: Batches::new(flags.batches),
@@ -123,6 +130,11 @@ impl Models {
         }
     }
 
+    /// A request has come: where it is a question, it is under way until this is dropped.
+    pub fn enter(&self, ask: &Ask) -> Option<Member<'_>> {
+        Api::at(&ask.path).map(|_| self.crowd.enter(self.rules.model_concurrent))
+    }
+
     /// Takes a question under the limits, where there are any.
     pub fn admit(&self, ask: &Ask) -> Admission {
         let limited = self.rules.model_limit.zip(Api::at(&ask.path));
@@ -136,12 +148,17 @@ impl Models {
 
     /// The part of `/_stats` that is of models.
     pub fn stats(&self) -> Value {
-        json!({"batched": self.batches.answered(), "limits": self.limits.stats()})
+        json!({
+            "batched": self.batches.answered(),
+            "limits": self.limits.stats(),
+            "at_once": self.crowd.stats(),
+        })
     }
 
     pub fn reset_stats(&self) {
         self.batches.reset_stats();
         self.limits.reset_stats();
+        self.crowd.reset_stats();
     }
 
     /// `faults` strike the requests of a batch as they strike those that come alone.

@@ -136,7 +136,7 @@ fn model(
             concurrency: section
                 .limits
                 .concurrency
-                .unwrap_or(const { std::num::NonZeroUsize::new(16).unwrap() }),
+                .unwrap_or(const { std::num::NonZeroUsize::new(256).unwrap() }),
             requests_per_minute: section.limits.requests_per_minute,
             tokens_per_minute: section.limits.tokens_per_minute,
             tokens: 0,
