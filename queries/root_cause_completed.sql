@@ -1,6 +1,7 @@
 -- What was found in one look at a diff, and what was put together from its parts: the three places that are
 -- most relevant, each once, and the category that the most relevant part gives. Of two that are as
--- relevant the one that comes first in the diff counts.
+-- relevant the one that comes first in the diff counts. A diff of which a part has no answer has none: the
+-- cause may be in that part.
 WITH places AS (
   SELECT p.id, p.part, c.key AS place, c.value ->> 'file' AS file, c.value ->> 'function' AS function,
          CAST(c.value ->> 'relevance' AS REAL) AS relevance
@@ -21,11 +22,13 @@ WITH places AS (
   FROM ranked
   WHERE rank <= 3
   GROUP BY id
+), whole AS (
+  SELECT id FROM root_cause_parts GROUP BY id HAVING count(*) = max(parts)
 ), looked AS (
   -- Each diff once, by the part that says most.
   SELECT p.id, p.url, p.engine, p.title, p.parts, p.reasoning, p.category,
          row_number() OVER (PARTITION BY p.id ORDER BY r.rank IS NULL, r.rank, p.part) AS place
-  FROM root_cause_parts p LEFT JOIN ranked r ON r.id = p.id AND r.part = p.part
+  FROM root_cause_parts p JOIN whole USING (id) LEFT JOIN ranked r ON r.id = p.id AND r.part = p.part
 )
 SELECT id, url, engine, title, reasoning, root_causes AS "root_causes: json", category, 1 AS parts
 FROM root_cause

@@ -437,3 +437,116 @@ fn quiet_still_tells_what_failed() {
     let ran = space.flow(&["run", "-q", "--offline"]).expect(1);
     assert!(!ran.stderr.contains("WARN"), "{}", ran.stderr);
 }
+
+#[test]
+fn how_an_answer_ended_is_read_in_the_words_of_every_server() {
+    let simulator = Simulator::start(&[]);
+    let good = || json!({"role": "assistant", "content": "{\"label\": \"a\"}"});
+    for (reason, what) in [
+        ("model_length", Some("length")),
+        ("max_tokens", Some("length")),
+        ("content_filter: PROHIBITED_CONTENT", Some("content_filter")),
+        ("STOP", None),
+        // A whole object shows that it is whole.
+        ("something_else", None),
+    ] {
+        let space = space(&simulator, "");
+        simulator.heal();
+        simulator.fault(json!({"path": "/v1", "status": 200, "body": completion(good(), reason)}));
+        let ran = space.run(&[]).expect(i32::from(what.is_some()));
+        assert_eq!(ran.stage("label")["calls"], 2, "{reason}: paid for once");
+        match what {
+            None => assert_eq!(space.rows("data/labels.json").len(), 3, "{reason}"),
+            Some(what) => {
+                let failed = space.rows("data/labels.json.failed.jsonl");
+                assert_eq!(failed[0]["_failed"]["what"], what, "{reason}: {}", failed[0]);
+            }
+        }
+    }
+    // A text does not.
+    let plain = space(&simulator, "");
+    plain.edit("pipeline.toml", "schema = \"s.json\"\n", "");
+    let cut = json!({"role": "assistant", "content": "The cause is that the"});
+    simulator.heal();
+    simulator
+        .fault(json!({"path": "/v1", "status": 200, "body": completion(cut, "something_else")}));
+    plain.run(&[]).expect(1);
+    let failed = plain.rows("data/labels.json.failed.jsonl");
+    let reason = failed[0]["_failed"]["reason"].as_str().expect("a reason");
+    assert!(reason.contains("ended with `something_else`"), "{reason}");
+    // One that was broken off is asked again.
+    let broken = space(&simulator, "");
+    simulator.heal();
+    let abort = json!({
+        "path": "/v1", "status": 200, "times": 1, "body": completion(good(), "abort"),
+    });
+    simulator.fault(abort);
+    let ran = broken.run(&[]).expect(0);
+    assert_eq!(ran.stage("label")["calls"], 3);
+    // What the broken one took is paid for.
+    assert!(ran.stage("label")["tokens_in"].as_u64() > Some(10), "{}", ran.stage("label"));
+}
+
+#[test]
+fn of_several_objects_in_a_text_none_is_taken_for_the_answer() {
+    let simulator = Simulator::start(&[]);
+    for (said, label) in [
+        ("<think>Perhaps {\"label\": \"b\"}?</think>\n{\"label\": \"a\"}", Some("a")),
+        ("It says {\"other\": 1}, so {\"label\": \"a\"}", Some("a")),
+        ("{\"label\": \"a\"} As said: {\"label\": \"a\"}", Some("a")),
+        ("They write {\"label\": \"b\"}. My answer: {\"label\": \"a\"}", None),
+        ("{\"draft\": {\"label\": \"b\"}, \"label\": \"a\",}", None),
+    ] {
+        let space = space(&simulator, "answers = \"text\"\nrepairs = 0");
+        simulator.heal();
+        simulator.fault(json!({"path": "/v1", "status": 200, "body": says(said)}));
+        space.run(&[]).expect(i32::from(label.is_none()));
+        match label {
+            Some(label) => assert_eq!(space.rows("data/labels.json")[0]["label"], label, "{said}"),
+            None => {
+                let failed = space.rows("data/labels.json.failed.jsonl");
+                assert_eq!(failed[0]["_failed"]["what"], "invalid", "{said}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_a_provider_will_not_let_through_is_told_as_that_and_asked_once() {
+    let simulator = Simulator::start(&[]);
+    let error =
+        json!({"error": {"message": "Your prompt was filtered.", "code": "content_filter"}});
+    let space = space(&simulator, "");
+    simulator
+        .fault(json!({"path": "/v1", "status": 400, "match": "first", "body": error.to_string()}));
+    let ran = space.run(&[]).expect(1);
+    assert_eq!(ran.stage("label")["rows"], 1);
+    let failed = space.rows("data/labels.json.failed.jsonl");
+    assert_eq!((&failed[0]["_failed"]["what"], failed.len()), (&json!("content_filter"), 2));
+    let asked = simulator.total();
+    space.run(&[]).expect(1);
+    assert_eq!(simulator.total(), asked, "nothing changed, so it is not asked again");
+}
+
+#[test]
+fn no_credit_ends_the_stage() {
+    let simulator = Simulator::start(&[]);
+    let space = space(&simulator, "");
+    let error = json!({"error": {"message": "Insufficient credits", "code": 402}});
+    simulator.fault(json!({"path": "/v1", "status": 402, "body": error.to_string()}));
+    let ran = space.run(&[]).expect(1);
+    assert_eq!(ran.stage("label")["state"], "failed");
+}
+
+#[test]
+fn a_check_that_yields_no_text_is_at_fault_and_costs_no_repairs() {
+    let simulator = Simulator::start(&[]);
+    let good = space(&simulator, "check = 'if .answer.label == \"c\" then \"bad\" else null end'");
+    good.run(&[]).expect(0);
+    let wrong = space(&simulator, "check = '.answer.label == \"c\"'");
+    wrong.run(&[]).expect(1);
+    let failed = wrong.rows("data/labels.json.failed.jsonl");
+    let reason = failed[0]["_failed"]["reason"].as_str().expect("a reason");
+    assert!(reason.contains("`check` gave false"), "{reason}");
+    assert_eq!(simulator.total(), 4, "two texts, asked twice");
+}

@@ -536,3 +536,14 @@ fn a_store_that_knew_no_batches_takes_them() {
     space.run(&[]).expect(0);
     assert_eq!((direct(&simulator), sizes(&simulator)), (3, vec![ROWS - 3]));
 }
+
+#[test]
+fn an_address_in_another_spelling_is_the_same_address() {
+    let simulator = Simulator::start(&[]);
+    let space = space(&simulator);
+    let port = simulator.address.rsplit(':').next().expect("a port");
+    space.edit("pipeline.toml", &simulator.address, &format!("http://LOCALHOST:{port}"));
+    let ran = space.run(&[]).expect(0);
+    assert_eq!(ran.stage("label")["calls"], ROWS, "in a batch, and not once more");
+    assert_eq!(simulator.get("/_stats")["by_endpoint"]["POST /v1/chat/completions"], Value::Null);
+}

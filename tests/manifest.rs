@@ -563,7 +563,7 @@ fn what_providers_refuse_in_a_schema_is_told_inside_its_file() {
     space.write("pipeline.toml", stage(&format!("{LLM}schema = \"s.json\"")));
     let texts = vec![format!("\"{}\"", "a long text ".repeat(6)); 251].join(", ");
     let long = format!("\"enum\": <<[\n{texts}]>>");
-    let values: Vec<String> = (0..1001).map(|n| n.to_string()).collect();
+    let values: Vec<String> = (0..1001).map(|n| format!("\"{n}\"")).collect();
     let values = format!("\"enum\": <<[\n{}]>>", values.join(", "));
     let string = "{ \"type\": \"string\" }";
     let cases = [
@@ -580,6 +580,8 @@ fn what_providers_refuse_in_a_schema_is_told_inside_its_file() {
         ("\"anyOf\": <<[{ \"type\": \"null\" }]>>", "`type` stands beside", "each of the cases"),
         (&long, "an `enum` of more than 250 texts", "write shorter ones"),
         (&values, "more than 1000 values in all", "look for the values in `check`"),
+        ("\"enum\": <<[]>>", "an `enum` has no value", "write values of the `type`"),
+        ("\"enum\": <<[\"a\", 1]>>", "an `enum` has `1`, which is not", "values of the `type`"),
     ];
     for (keyword, says, help) in cases {
         // What stands beside the cases is told where it stands.

@@ -161,3 +161,44 @@ fn mistakes_are_told_at_their_place() {
     let failed = space.rows("data/parts.jsonl.failed.jsonl");
     assert_eq!(failed[0]["_failed"]["reason"], "`body` is no text: 7");
 }
+
+#[test]
+fn a_diff_of_which_a_part_has_no_answer_has_no_root_cause() {
+    let study = TestSpace::study();
+    let query = study.read("queries/root_cause_completed.sql");
+    let mut space = TestSpace::new();
+    space.env("NO_COLOR", "1");
+    space.write("q.sql", query);
+    space.write(
+        "pipeline.toml",
+        r#"
+[pipeline]
+name = "test"
+[stages.root_cause_completed]
+kind = "sql"
+inputs = ["root_cause.jsonl", "root_cause_parts.jsonl"]
+query = "q.sql"
+key = ["id"]
+outputs = ["data/completed.jsonl"]
+"#,
+    );
+    let row = json!({
+        "id": "whole", "url": "u", "engine": "e", "title": "t", "reasoning": "r",
+        "root_causes": [{"file": "a.c", "function": "f"}], "category": "c",
+    });
+    space.write("root_cause.jsonl", rows(&[row]));
+    let part = |id: &str, part: usize| {
+        json!({
+            "id": id, "url": "u", "engine": "e", "title": "t", "part": part, "parts": 2,
+            "reasoning": "r", "category": format!("c{part}"),
+            "root_causes": [{"file": "a.c", "function": "f", "relevance": 0.5 * part as f64}],
+        })
+    };
+    space
+        .write("root_cause_parts.jsonl", rows(&[part("both", 1), part("both", 2), part("one", 1)]));
+    space.run(&[]).expect(0);
+    let made = space.rows("data/completed.jsonl");
+    let ids: Vec<&Value> = made.iter().map(|row| &row["id"]).collect();
+    assert_eq!(ids, ["both", "whole"]);
+    assert_eq!(made[0]["category"], "c2");
+}

@@ -138,11 +138,28 @@ fn what_is_no_text_is_told_and_the_study_fences_all_that_strangers_write() {
         reason.contains("a text is wanted, not a sequence") && reason.contains("p.md:1"),
         "{reason}"
     );
+    // Whatever a prompt of the study shows, but for what the study itself made.
+    // The labels are a project's own, and its maintainers give them.
+    const OURS: [&str; 7] = ["engine", "url", "state", "state_reason", "labels", "part", "parts"];
     let study = TestSpace::study();
-    for prompt in ["classify", "root_cause", "symptom"] {
+    let mut shown = 0;
+    for prompt in ["classify", "root_cause", "root_cause_part", "symptom"] {
         let text = study.read(&format!("prompts/{prompt}.md"));
-        for line in text.lines().filter(|line| line.contains("body") || line.contains("diff ")) {
-            assert!(line.contains("|untrusted }}") || line.starts_with('('), "{prompt}: {line}");
+        for piece in text.split("{{").skip(1) {
+            let (expression, _) = piece.split_once("}}").expect("it ends");
+            let name = expression.trim().split(['|', '.', ' ']).next().expect("a name");
+            shown += 1;
+            let fenced = expression.trim().ends_with("|untrusted");
+            assert!(fenced || OURS.contains(&name), "{prompt}: {expression}");
         }
     }
+    assert!(shown >= 8, "{shown}");
+}
+
+#[test]
+fn a_fence_is_the_last_that_is_put_around_a_text() {
+    let simulator = Simulator::start(&[]);
+    let space = space(&simulator, "{{ body|untrusted|truncate_tokens(20) }}", "A crash.");
+    let told = space.flow(&["check"]).expect(2).stderr;
+    assert!(told.contains("write `untrusted` last") && told.contains("p.md:1"), "{told}");
 }

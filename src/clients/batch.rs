@@ -208,6 +208,9 @@ impl Remote {
     }
 }
 
+/// Noted in the place of a status where the provider's filter refused a request: no server has it.
+const FILTERED: u16 = 0;
+
 /// What came of a request of a batch.
 #[derive(Debug)]
 pub enum Outcome {
@@ -292,6 +295,9 @@ impl Transport {
             Err(Failure::Final(CallError::Refused { status, message })) => {
                 return fault(Some(status), message);
             }
+            Err(Failure::Final(CallError::Filtered(message))) => {
+                return fault(Some(FILTERED), message);
+            }
             Err(Failure::Final(error)) => return Ok(Outcome::Denied(error)),
             Err(Failure::Moved { to, .. }) => return fault(None, format!("it has moved to {to}")),
         }
@@ -319,6 +325,7 @@ impl Transport {
     /// Why a request that goes in batches alone has no answer.
     pub(super) fn unanswered(&self, call: CallKey) -> Result<CallError, CallError> {
         Ok(match self.store().batch_fault(call)? {
+            Some(BatchFault { refused: Some(FILTERED), message }) => CallError::Filtered(message),
             Some(BatchFault { refused: Some(status), message }) => {
                 CallError::Refused { status, message }
             }

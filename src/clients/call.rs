@@ -216,6 +216,9 @@ pub enum CallError {
     /// The server will not have this one request.
     #[error("refused with status {status}: {message}")]
     Refused { status: u16, message: String },
+    /// The provider lets this one request, or its answer, not through.
+    #[error("the provider's filter withheld the answer: {0}")]
+    Filtered(String),
     /// The server will have no request of this kind: it stops the stage.
     #[error("{shown} was denied with status {status}: {message}")]
     Denied { shown: String, status: u16, message: String },

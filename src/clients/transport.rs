@@ -847,11 +847,15 @@ pub(super) fn judge(
         (Service::Model, 503) if said().to_lowercase().contains("slow down") => {
             Err(limited(said(), headers, true))
         }
+        (Service::Model, 409 | 425) => Err(passing(format!("status {status}: {}", said()))),
         (_, 408 | 500..=599) => Err(Failure::Passing {
             what: format!("status {status}: {}", said()),
             slow: matches!(status, 408 | 502 | 504),
         }),
-        (Service::Model, 401 | 403 | 404) => Err(denied()),
+        (Service::Model, 401..=404) => Err(denied()),
+        (Service::Model, _) if is_filtered(body) => {
+            Err(Failure::Final(CallError::Filtered(said())))
+        }
         (Service::Model, _) => Err(refused()),
         (Service::Github, _) => Err(denied()),
     }
@@ -909,9 +913,10 @@ fn completed(value: &Value) -> Result<(), Failure> {
         let choice = value.get("choices").and_then(|choices| choices.get(0));
         let choice = choice.ok_or_else(|| passing("the answer holds no choices"))?;
         // A server that stands between may have begun to answer when the one behind it failed.
-        if choice["finish_reason"] == "error" {
+        let ended = choice["finish_reason"].as_str().unwrap_or_default();
+        if ["error", "abort", "insufficient_system_resource"].contains(&ended) {
             let why = choice["error"]["message"].as_str().unwrap_or("without a reason");
-            return Err(passing(format!("the answer ended in an error: {why}")));
+            return Err(passing(format!("the answer ended in `{ended}`: {why}")));
         }
         return Ok(());
     }
@@ -919,6 +924,9 @@ fn completed(value: &Value) -> Result<(), Failure> {
         Some("completed" | "incomplete") => Ok(()),
         status => {
             let why = value["error"]["message"].as_str().unwrap_or("without a reason");
+            if FILTERED.iter().any(|code| value["error"]["code"] == *code) {
+                return Err(Failure::Final(CallError::Filtered(why.to_owned())));
+            }
             Err(passing(format!("the response is {}: {why}", status.unwrap_or("without a status"))))
         }
     }
@@ -989,6 +997,14 @@ pub(super) fn is_limit(headers: &HeaderMap, body: &Bytes) -> bool {
     headers.contains_key("retry-after")
         || text(headers, "x-ratelimit-remaining") == Some("0")
         || message(body).to_lowercase().contains("rate limit")
+}
+
+/// How providers name what they refuse for what it says.
+const FILTERED: [&str; 3] = ["content_filter", "content_policy_violation", "invalid_prompt"];
+
+fn is_filtered(body: &Bytes) -> bool {
+    let value: Value = serde_json::from_slice(body).unwrap_or_default();
+    FILTERED.iter().any(|code| value["error"]["code"] == *code)
 }
 
 /// A quota that is spent is announced like a limit, but waiting does not help.

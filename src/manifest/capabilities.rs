@@ -1,13 +1,15 @@
 //! What a model cannot be asked with: settings that its API does not have, and those that OpenAI's own
-//! models refuse. Servers that are not known take whatever the API has; `body` sends anything.
+//! models refuse. Servers that are not known take whatever the API has; `body` sends what else there is.
 
+use super::address::address;
+use super::problem::did_you_mean;
 use super::types::{ModelApi, ModelSection, OPENAI, Text};
 
 /// A setting of `[models.NAME]` that is of no use there.
 pub struct Unsupported {
     pub setting: &'static str,
     pub why: String,
-    pub help: &'static str,
+    pub help: String,
 }
 
 /// Models of OpenAI by the beginning of their names, and what they refuse.
@@ -18,6 +20,9 @@ struct Family {
 
 /// The least that OpenAI's API `responses` takes as `max_output_tokens`.
 const FEWEST_OUTPUT_TOKENS: u32 = 16;
+
+/// How much a model of OpenAI can be told to think.
+const EFFORTS: [&str; 7] = ["none", "minimal", "low", "medium", "high", "xhigh", "max"];
 
 /// The first that fits counts.
 const FAMILIES: [Family; 3] = [
@@ -44,17 +49,20 @@ pub fn unsupported(model: &ModelSection) -> Vec<Unsupported> {
     };
     for (setting, help) in refused.iter().filter(|(setting, _)| is_set(model, setting)) {
         let why = format!("the API `{api}` has no `{setting}`");
-        found.push(Unsupported { setting, why, help });
+        found.push(Unsupported { setting, why, help: (*help).into() });
     }
     if model.max_tokens.is_some() && model.max_completion_tokens.is_some() {
         let why = "`max_tokens` and `max_completion_tokens` are one limit".into();
-        found.push(Unsupported { setting: "max_tokens", why, help: "keep one of the two" });
+        found.push(Unsupported { setting: "max_tokens", why, help: "keep one of the two".into() });
     }
     let few = model.max_output_tokens.is_some_and(|most| most < FEWEST_OUTPUT_TOKENS);
     if few && model.api == ModelApi::Responses && is_openai(&model.base_url) {
         let why = format!("the API `responses` takes no fewer than {FEWEST_OUTPUT_TOKENS}");
-        found.push(Unsupported { setting: "max_output_tokens", why, help: "write a larger one" });
+        let help = "write a larger one".into();
+        found.push(Unsupported { setting: "max_output_tokens", why, help });
     }
+    found.extend(in_body(model));
+    found.extend(out_of_range(model));
     // One that was tuned takes what the one that it was made of takes.
     let name = model.model.strip_prefix("ft:").unwrap_or(&model.model);
     // What can be chosen from an alias of a conversation is not told anywhere.
@@ -65,13 +73,78 @@ pub fn unsupported(model: &ModelSection) -> Vec<Unsupported> {
     let refused = family.map(|family| (family.refuses)(model)).unwrap_or_default();
     for (setting, help) in refused.into_iter().filter(|(setting, _)| is_set(model, setting)) {
         let why = format!("`{}` takes no `{setting}`", model.model);
-        found.push(Unsupported { setting, why, help });
+        found.push(Unsupported { setting, why, help: help.into() });
     }
     found
 }
 
 fn is_openai(base_url: &Text) -> bool {
-    matches!(base_url, Text::Plain(url) if url.trim_end_matches('/') == OPENAI)
+    base_url.resolve().is_ok_and(|url| address(&url).is_ok_and(|url| url == OPENAI))
+}
+
+/// What `body` cannot hold: what a request is made of, and what decides how an answer is read and what
+/// it can cost.
+fn in_body(model: &ModelSection) -> Vec<Unsupported> {
+    let limit = "it bounds what a call costs: write it beside `model`";
+    let refused = [
+        ("model", "write it as the model's `model`"),
+        ("messages", "it is made of the stage's `system` and `prompt`"),
+        ("input", "it is made of the stage's `system` and `prompt`"),
+        ("n", "write `samples` at the stage: each is asked, kept and paid for by itself"),
+        ("stream", "answers are taken whole"),
+        ("stream_options", "answers are taken whole"),
+        ("response_format", "it is made of the stage's `schema` and `answers`"),
+        ("max_tokens", limit),
+        ("max_completion_tokens", limit),
+        ("max_output_tokens", limit),
+    ];
+    let held = refused.into_iter().filter(|(name, _)| model.body.contains_key(*name));
+    let mut found: Vec<Unsupported> = held
+        .map(|(name, help)| Unsupported {
+            setting: "body",
+            why: format!("`body` cannot hold `{name}`"),
+            help: help.into(),
+        })
+        .collect();
+    if model.body.get("text").is_some_and(|text| text.get("format").is_some()) {
+        let help = "it is made of the stage's `schema` and `answers`".into();
+        let why = "`body` cannot hold `text.format`".into();
+        found.push(Unsupported { setting: "body", why, help });
+    }
+    found
+}
+
+/// Values that the API does not have.
+fn out_of_range(model: &ModelSection) -> Vec<Unsupported> {
+    let mut found = Vec::new();
+    for (setting, value, most) in
+        [("temperature", model.temperature, 2.0), ("top_p", model.top_p, 1.0)]
+    {
+        // What cannot be a number of that sort at all is told where it is used.
+        if let Some(value) = value.filter(|value| *value > most) {
+            let why = format!("`{setting}` is {value}");
+            found.push(Unsupported { setting, why, help: format!("it is {most} at the most") });
+        }
+    }
+    let effort = model.reasoning_effort.as_deref().filter(|_| is_openai(&model.base_url));
+    if let Some(effort) = effort.filter(|effort| !EFFORTS.contains(effort)) {
+        let why = format!("there is no `reasoning_effort` `{effort}`");
+        let help = did_you_mean(effort, EFFORTS).unwrap_or_default();
+        found.push(Unsupported { setting: "reasoning_effort", why, help });
+    }
+    found
+}
+
+/// Whether `model`'s server holds an answer to a strict schema, as far as it is known.
+pub fn takes_schemas(model: &ModelSection) -> bool {
+    // Each and its dated versions.
+    const WITHOUT: [&str; 6] =
+        ["gpt-3.5", "gpt-4", "gpt-4-turbo", "o1-mini", "o1-preview", "gpt-4o-2024-05-13"];
+    let name = model.model.strip_prefix("ft:").unwrap_or(&model.model);
+    let is = |one: &str| {
+        name.strip_prefix(one).is_some_and(|rest| rest.is_empty() || rest.starts_with(['-', ':']))
+    };
+    !(is_openai(&model.base_url) && WITHOUT.iter().any(|one| is(one)))
 }
 
 /// Those that think, whatever they are told.
@@ -189,5 +262,38 @@ mod tests {
         assert_eq!(limited("gpt-5.1", ModelApi::Chat), ["max_tokens"]);
         assert_eq!(limited("gpt-4.1", ModelApi::Chat), [""; 0]);
         assert_eq!(limited("gpt-5", ModelApi::Responses), ["max_tokens"], "it has neither");
+    }
+
+    #[test]
+    fn what_a_request_is_made_of_is_not_set_beside_it() {
+        let body = |json: serde_json::Value| {
+            let body = serde_json::from_value(json).expect("an object");
+            refused(ModelSection { model: "m".into(), body, ..ModelSection::default() })
+        };
+        for name in ["n", "stream", "messages", "max_completion_tokens", "response_format"] {
+            assert_eq!(body(serde_json::json!({ name: 1 })), ["body"], "{name}");
+        }
+        assert_eq!(body(serde_json::json!({"text": {"format": {}}})), ["body"]);
+        assert_eq!(body(serde_json::json!({"top_k": 1, "text": {"verbosity": "low"}})), [""; 0]);
+    }
+
+    #[test]
+    fn values_that_the_api_does_not_have_are_told() {
+        let hot =
+            ModelSection { temperature: Some(7.5), top_p: Some(3.0), ..warm("gpt-4.1", None) };
+        assert_eq!(refused(hot), ["temperature", "top_p"]);
+        let told = unsupported(&warm("gpt-5", Some("hgih")));
+        assert!(told.iter().any(|it| it.help.contains("`high`")));
+    }
+
+    #[test]
+    fn old_models_hold_to_no_schema() {
+        let takes = |name: &str| takes_schemas(&warm(name, None));
+        for name in ["gpt-3.5-turbo", "gpt-4", "gpt-4-0613", "gpt-4-turbo", "o1-mini-2024-09-12"] {
+            assert!(!takes(name), "{name}");
+        }
+        for name in ["gpt-4o", "gpt-4.1-mini", "gpt-4o-2024-08-06", "o1", "gpt-5", "another"] {
+            assert!(takes(name), "{name}");
+        }
     }
 }

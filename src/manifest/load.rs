@@ -13,6 +13,7 @@ use serde_json::Value;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::address::address;
 use super::capabilities::{Unsupported, unsupported};
 use super::problem::{Problem, Problems, SourceText, clean, did_you_mean};
 use super::project::Project;
@@ -444,13 +445,15 @@ impl Reader<'_> {
         problems: &mut Problems,
     ) {
         let section = |name: &str| document.get_ref().get(name)?.get_ref().as_table();
-        let mut look = |table: Option<&DeTable<'_>>, what: &str, address: &mut Text| {
-            let wrong = match address.resolve() {
-                Ok(url) if url.starts_with("https://") || url.starts_with("http://") => return,
-                Ok(url) => {
-                    let message = format!("`base_url` of {what} is no web address: `{url}`");
-                    Problem::new(message).help("it begins with https://")
-                }
+        let mut look = |table: Option<&DeTable<'_>>, what: &str, base_url: &mut Text| {
+            let wrong = match base_url.resolve() {
+                Ok(text) => match address(&text) {
+                    Ok(_) => return,
+                    // It may hold a secret, and is not shown.
+                    Err((why, help)) => {
+                        Problem::new(format!("`base_url` of {what} {why}")).help(help)
+                    }
+                },
                 Err(variable) => Problem::new(format!(
                     "`base_url` of {what}: the environment variable {variable} is not set"
                 ))
@@ -458,7 +461,7 @@ impl Reader<'_> {
             };
             if let Some(value) = table.and_then(|table| table.get("base_url")) {
                 problems.add(wrong.at(self.source, value.span()));
-                *address = GithubSection::default().base_url;
+                *base_url = GithubSection::default().base_url;
             }
         };
         if stages.iter().any(|stage| stage.common.kind.get_ref() == "github") {

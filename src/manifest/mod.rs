@@ -2,6 +2,7 @@
 //!
 //! Reading is strict and goes on after a mistake, so that one look shows them all.
 
+mod address;
 mod capabilities;
 mod load;
 mod problem;
@@ -9,6 +10,8 @@ mod project;
 mod strict;
 mod types;
 
+pub use address::address;
+pub use capabilities::takes_schemas;
 pub use load::{InlineTable, Manifest, ProfileChoice, StageDecl, with_fallbacks};
 pub use problem::{Problem, Problems, SourceText, clean, did_you_mean, nearest};
 pub use project::Project;

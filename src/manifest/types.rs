@@ -10,6 +10,8 @@ use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use toml::Spanned;
 
+use super::address::address;
+
 /// `[pipeline]`
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -149,7 +151,7 @@ impl GithubSection {
 
     /// Whether this is github.com itself, and not another server that speaks as it does.
     pub fn is_public(&self) -> bool {
-        self.base_url.resolve().is_ok_and(|url| url.trim_end_matches('/') == PUBLIC)
+        self.base_url.resolve().is_ok_and(|url| address(&url).is_ok_and(|url| url == PUBLIC))
     }
 }
 

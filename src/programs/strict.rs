@@ -211,6 +211,21 @@ fn is_required(object: &Map<String, Value>, name: &str) -> bool {
     required.is_some_and(|names| names.iter().any(|known| known == name))
 }
 
+/// Whether a value is of a type that a schema names.
+fn is_of(value: &Value, name: &Value) -> bool {
+    match name.as_str() {
+        Some("string") => value.is_string(),
+        Some("number") => value.is_number(),
+        Some("integer") => value.as_f64().is_some_and(|number| number.fract() == 0.0),
+        Some("boolean") => value.is_boolean(),
+        Some("null") => value.is_null(),
+        Some("array") => value.is_array(),
+        Some("object") => value.is_object(),
+        // What is no type is told elsewhere.
+        _ => true,
+    }
+}
+
 /// A strict schema being made: what was refused so far, and the sums that have limits.
 #[derive(Default)]
 struct Making {
@@ -446,9 +461,20 @@ impl Making {
         if !sent.contains_key("type") {
             let types = match &types[..] {
                 [one] => one.clone(),
-                _ => types.into(),
+                _ => types.clone().into(),
             };
             sent.insert("type".into(), types);
+        }
+        if let Some(Value::Array(values)) = sent.get("enum") {
+            let wrong = values.iter().find(|value| !types.iter().any(|of| is_of(value, of)));
+            let message = match (values.is_empty(), wrong) {
+                (true, _) => "an `enum` has no value, so there is no answer".to_owned(),
+                (false, Some(value)) => {
+                    format!("an `enum` has `{value}`, which is not of its type")
+                }
+                (false, None) => return,
+            };
+            self.step("enum", |making| making.refuse(message, "write values of the `type`"));
         }
     }
 

@@ -239,7 +239,9 @@ fn add(
         .map_err(|error| told(&error, std::slice::from_ref(source)))?;
     for expression in expressions(&source.text) {
         let start = expression.start;
-        if let Some((message, place)) = unknown_filter(environment, &source.text[expression]) {
+        let expression = &source.text[expression];
+        let wrong = unknown_filter(environment, expression).or_else(|| after_fence(expression));
+        if let Some((message, place)) = wrong {
             let place = place.start + start..place.end + start;
             return Err(TemplateError { message, at: None, place: Some((source.clone(), place)) });
         }
@@ -264,6 +266,21 @@ fn unknown_filter(
         None => "see docs/manifest.md, and minijinja's documentation for those that it has".into(),
     };
     Some((format!("there is no filter `{name}`: {help}"), place))
+}
+
+/// A filter that takes a text which is fenced already, and where: it could take the fence apart.
+fn after_fence(expression: &str) -> Option<(String, Range<usize>)> {
+    let filters = filters_of(expression);
+    let fenced = |pair: &&[Range<usize>]| {
+        let between = &expression[pair[0].end..pair[1].start];
+        expression[pair[0].clone()] == *"untrusted" && between.trim() == "|"
+    };
+    let place = filters.windows(2).find(fenced)?[1].clone();
+    let name = &expression[place.clone()];
+    Some((
+        format!("`{name}` could take apart what `untrusted` fences: write `untrusted` last"),
+        place,
+    ))
 }
 
 fn told(error: &Error, sources: &[Arc<SourceText>]) -> TemplateError {

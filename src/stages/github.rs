@@ -19,7 +19,7 @@ use super::{
     RowWork, Secret, Server, StageError, Work, World,
 };
 use crate::clients::{self, Asking, CallError, Go, Pace, Place, Query, Request, Transport};
-use crate::manifest::parse_age;
+use crate::manifest::{address, parse_age};
 use crate::programs::{Jq, Template};
 use crate::store::{ArtifactWriter, Made, Store};
 use crate::table::{Row, key_of};
@@ -291,7 +291,7 @@ fn age(cx: &mut Compile<'_>, text: &Spanned<String>) -> Option<Duration> {
 fn client(cx: &mut Compile<'_>) -> Option<clients::Github> {
     let github = &cx.manifest.github;
     // One that cannot be used was told, and replaced, when the manifest was read.
-    let base_url = github.base_url.resolve().ok()?.trim_end_matches('/').to_owned();
+    let base_url = address(&github.base_url.resolve().ok()?).ok()?;
     Some(clients::Github {
         base_url,
         api_version: github.api_version.clone(),

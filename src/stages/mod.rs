@@ -331,6 +331,7 @@ impl From<CallError> for RowError {
         match error {
             error if error.stops_the_stage() => RowError::Stage(StageError::Call(error)),
             CallError::Refused { .. } => RowError::Row(error.to_string()),
+            CallError::Filtered(_) => RowError::Answer(NoGood::ContentFilter, error.to_string()),
             CallError::Short { .. } | CallError::TooMany { .. } | CallError::Missing { .. } => {
                 RowError::Answer(NoGood::Short, error.to_string())
             }

@@ -57,9 +57,9 @@ impl Stage {
             let attempt = calls.len() as u32;
             calls.push(answer.key);
             match self.judge(row, &completion) {
-                Verdict::Good(fields) => {
+                Verdict::Good { fields, at } => {
                     asking.good(calls);
-                    let mut call = self.call(model, &answer, &completion, attempt);
+                    let mut call = self.call(model, &answer, &completion, at, attempt);
                     call["tokens_cut"] = tokens_cut.into();
                     return Ok(Sample { fields, call });
                 }
@@ -82,7 +82,15 @@ impl Stage {
     }
 
     /// Where an answer came from: the same however often, and whenever, it was asked.
-    fn call(&self, model: &Model, answer: &Answer, completion: &Completion, repairs: u32) -> Value {
+    /// `at`: where it begins in what was said.
+    fn call(
+        &self,
+        model: &Model,
+        answer: &Answer,
+        completion: &Completion,
+        at: usize,
+        repairs: u32,
+    ) -> Value {
         let usage = completion.usage;
         let mut call = json!({
             "id": answer.key.0.hex(),
@@ -102,7 +110,7 @@ impl Stage {
         if model.section.logprobs.is_some() {
             let sure = Sureness::of(&completion.logprobs, &completion.said);
             call["logprob"] = sure.mean().into();
-            call["confidence"] = sure.of_fields().into();
+            call["confidence"] = sure.of_fields(at).into();
         }
         call
     }

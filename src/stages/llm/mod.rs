@@ -2,6 +2,7 @@
 
 mod answer;
 mod columns;
+mod found;
 mod judge;
 mod models;
 mod request;
@@ -23,7 +24,7 @@ use super::{
     Secret, Server, Work, World,
 };
 use crate::clients::Asking;
-use crate::manifest::Names;
+use crate::manifest::{Names, takes_schemas};
 use crate::programs::{AnswerSchema, Jq, Template};
 use crate::table::Row;
 
@@ -83,7 +84,7 @@ enum Answers {
     JsonSchema,
     /// The server holds it to some JSON object.
     JsonObject,
-    /// The server holds it to nothing; the first JSON object of the text counts.
+    /// The server holds it to nothing; the JSON object in the text counts.
     Text,
 }
 
@@ -139,6 +140,9 @@ impl Kind for Llm {
         let schema = settings.schema.as_ref().map(|path| cx.schema(path, strict));
         let check = settings.check.as_ref().map(|text| cx.jq(text, "check"));
         let models = models::chains(cx, &settings);
+        if let (Some(path), Some(chains), true) = (&settings.schema, &models, strict) {
+            without_schemas(cx, path, chains);
+        }
         // `None` inside is a setting that could not be read; outside, one that was not given.
         let (system, schema, check) = (given(system)?, given(schema)?, given(check)?);
         let (shape, models) = (shape?, models?);
@@ -185,6 +189,16 @@ impl Kind for Llm {
         };
         let work = Work::Rows(RowWork { stage: Arc::new(stage), shape, filter: filter? });
         Some(Compiled { secrets, ..cx.compiled(work, columns, key) })
+    }
+}
+
+/// Tells of models that hold their answers to no schema.
+fn without_schemas(cx: &mut Compile<'_>, schema: &Spanned<String>, chains: &[Chain]) {
+    let models = chains.iter().flat_map(Chain::all);
+    for model in models.filter(|model| !takes_schemas(&model.section)) {
+        let message = format!("`{}` holds its answers to no schema", model.section.model);
+        let help = "write `answers = \"json_object\"`, or `\"text\"`: the answer is held to the schema here";
+        cx.fail(schema.span(), message, Some(help.into()));
     }
 }
 

@@ -6,7 +6,7 @@ use toml::Spanned;
 
 use super::Settings;
 use crate::clients::{BatchLimits, Chat, Pace};
-use crate::manifest::{ModelSection, did_you_mean, with_fallbacks};
+use crate::manifest::{ModelSection, address, did_you_mean, with_fallbacks};
 use crate::stages::{Compile, Secret, Server};
 
 /// A model of `[models]`.
@@ -125,7 +125,7 @@ fn model(
         }
     }
     // One that cannot be used was told, and replaced, when the manifest was read.
-    let base_url = section.base_url.resolve().ok()?.trim_end_matches('/').to_owned();
+    let base_url = address(&section.base_url.resolve().ok()?).ok()?;
     let chat = Chat {
         base_url,
         api: section.api,

@@ -70,7 +70,13 @@ impl Stage {
             }
         }
         for (name, value) in &section.body {
-            add(name, Some(value.clone()));
+            match (body.get_mut(name), value) {
+                // How it talks stands beside the form of its answer.
+                (Some(Value::Object(ours)), Value::Object(more)) if name == "text" => {
+                    ours.extend(more.clone());
+                }
+                _ => drop(body.insert(name.clone(), value.clone())),
+            }
         }
         body
     }

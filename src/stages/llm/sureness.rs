@@ -35,9 +35,11 @@ impl<'a> Sureness<'a> {
     }
 
     /// How likely each field's value was, from 0 to 1, given what stands before it: of the outermost
-    /// fields that hold a text, a number, a boolean or null. Empty where the tokens do not tell.
-    pub fn of_fields(&self) -> Row {
-        let (Some(start), Some((at, fields))) = (self.start, self.object()) else {
+    /// fields that hold a text, a number, a boolean or null, of the object that begins `at`. Empty where
+    /// the tokens do not tell.
+    pub fn of_fields(&self, at: usize) -> Row {
+        let mut values = Deserializer::from_str(&self.said[at..]).into_iter::<Row>();
+        let (Some(start), Some(Ok(fields))) = (self.start, values.next()) else {
             return Row::new();
         };
         let plain = fields.into_iter().filter(|(_, value)| !value.is_object() && !value.is_array());
@@ -51,15 +53,6 @@ impl<'a> Sureness<'a> {
             (name, rounded(sum.exp()).into())
         });
         sure.collect()
-    }
-
-    /// The first JSON object in what was said, and where it begins.
-    fn object(&self) -> Option<(usize, Row)> {
-        let read = |at: usize| {
-            let mut values = Deserializer::from_str(&self.said[at..]).into_iter::<Row>();
-            Some((at, values.next()?.ok()?))
-        };
-        self.said.match_indices('{').take(50).find_map(|(at, _)| read(at))
     }
 }
 
@@ -91,15 +84,19 @@ mod tests {
         let tokens = tokens(&texts);
         let sure = Sureness::of(&tokens, &said);
         assert!((sure.mean().unwrap() + 1.975 / 7.0).abs() < 1e-12);
-        let fields = sure.of_fields();
+        let fields = sure.of_fields(0);
         // Its quotes belong to a text; tokens that reach beyond it count whole.
         assert_eq!(fields["label"], 0.416862);
         assert_eq!(fields["n"], 0.367879);
-        assert!(Sureness::of(&tokens[1..], &said).of_fields().is_empty(), "not the same text");
+        assert!(Sureness::of(&tokens[1..], &said).of_fields(0).is_empty(), "not the same text");
         let mut more = tokens.clone();
         more.insert(0, (b"```json\n".to_vec(), -3.0));
         more.push((b"\n```".to_vec(), -3.0));
-        assert_eq!(Sureness::of(&more, &said).of_fields(), fields, "only what it was taken out of");
+        assert_eq!(
+            Sureness::of(&more, &said).of_fields(0),
+            fields,
+            "only what it was taken out of"
+        );
         assert!(Sureness::of(&[], "").mean().is_none());
     }
 
@@ -116,7 +113,7 @@ mod tests {
             ("<|end|>", -9.0),
         ];
         let said: String = texts[..7].iter().map(|(text, _)| *text).collect();
-        let fields = Sureness::of(&tokens(&texts), &said).of_fields();
+        let fields = Sureness::of(&tokens(&texts), &said).of_fields(14);
         let names: Vec<&str> = fields.keys().map(String::as_str).collect();
         assert_eq!(names, ["why", "label"]);
         assert_eq!(fields["why"], 0.472367);
