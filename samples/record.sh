@@ -17,7 +17,9 @@ fi
 work=$(mktemp -d)
 simulator=
 trap '[ -z "$simulator" ] || kill "$simulator"; rm -rf "$work"' EXIT
-cp -r pipeline.toml prompts queries schemas "$work"
+cp -r pipeline.toml prompts queries schemas templates labels "$work"
+mkdir "$work/samples"
+cp samples/labels.csv "$work/samples"
 
 # The sample's profile, but calling, as fast as the simulator answers, and with the sixth engine.
 sed -i -e '/^offline = true$/d' -e '/^cassette = /d' -e '/^limits = /d' "$work/pipeline.toml"

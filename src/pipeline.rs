@@ -13,7 +13,7 @@ use crate::manifest::{
 };
 use crate::stages::{self, Columns, Compile, Compiled, Expect, InputInfo, Kind};
 use crate::store::{FileState, Store, Stretches, input_note};
-use crate::table::{Format, ReadError, Row, all_fields, read_rows};
+use crate::table::{Format, ReadError, Row, all_fields, fields_of, read_rows};
 
 /// Where a pipeline is, and under which profile.
 #[derive(Clone, Debug, Default)]
@@ -72,8 +72,8 @@ pub enum InputRef {
     Stage(usize),
     /// By its place in [`Pipeline::tables`].
     Table(usize),
-    /// By its path.
-    File(String),
+    /// By its path, and what the manifest calls it: the path, or NAME in `[tables.NAME]`.
+    File { path: String, name: String },
 }
 
 impl Pipeline {
@@ -114,7 +114,7 @@ impl Pipeline {
         match input {
             InputRef::Stage(index) => &self.stages[*index].name,
             InputRef::Table(index) => &self.tables[*index].name,
-            InputRef::File(path) => path,
+            InputRef::File { name, .. } => name,
         }
     }
 
@@ -141,11 +141,11 @@ fn build(manifest: &Manifest<'_>, problems: &mut Problems) -> Option<Pipeline> {
     }
     let names: HashMap<&str, usize> =
         manifest.stages.iter().enumerate().map(|(at, decl)| (decl.name.as_str(), at)).collect();
-    for (name, table) in &manifest.tables {
-        if names.contains_key(name.as_str()) {
-            let message = format!("both a table and a stage are called `{name}`");
-            problems.add(Problem::new(message).at(&manifest.source, table.span.clone()));
-        }
+    let tables = manifest.tables.iter().map(|(name, table)| (name, table.span.clone()));
+    let files = manifest.files.iter().map(|(name, path)| (name, path.span()));
+    for (name, span) in tables.chain(files).filter(|(name, _)| names.contains_key(name.as_str())) {
+        let message = format!("both a table and a stage are called `{name}`");
+        problems.add(Problem::new(message).at(&manifest.source, span));
     }
     let inputs: Vec<Vec<Source>> =
         manifest.stages.iter().map(|decl| resolve(manifest, decl, &names, problems)).collect();
@@ -163,7 +163,7 @@ fn build(manifest: &Manifest<'_>, problems: &mut Problems) -> Option<Pipeline> {
                 columns.get(index).cloned().unwrap_or_else(|| unknown(&input.name))
             }
             Some(InputRef::Table(index)) => table_info(manifest, *index),
-            Some(InputRef::File(path)) => file_info(manifest, path, decl, problems),
+            Some(InputRef::File { path, name }) => file_info(manifest, path, name, decl, problems),
         });
         let known: Vec<InputInfo> = known.collect();
         let Some(kind) = kind_of(manifest, decl, problems) else {
@@ -266,19 +266,21 @@ fn resolve(
             found.push(source(Some(input)));
         } else if manifest.unread.contains(name) {
             found.push(source(None));
-        } else if Format::of(Path::new(name)).is_some() {
-            let full = manifest.project.resolve(name);
+        } else if let Some(path) = manifest.path_of(name) {
+            let full = manifest.project.resolve(path);
             match &full {
                 Ok(path) if path.is_file() => {}
                 Ok(_) => {
-                    wrong(format!("there is no file `{name}`"), Some(no_file(manifest, name)));
+                    wrong(format!("there is no file `{path}`"), Some(no_file(manifest, path)));
                 }
-                Err(what) => wrong(format!("the input `{name}` cannot be read: {what}"), None),
+                Err(what) => wrong(format!("the input `{path}` cannot be read: {what}"), None),
             }
             let is_file = full.is_ok_and(|path| path.is_file());
-            found.push(source(is_file.then(|| InputRef::File(name.to_owned()))));
+            let file = || InputRef::File { path: path.to_owned(), name: name.to_owned() };
+            found.push(source(is_file.then(file)));
         } else {
-            let known = names.keys().copied().chain(manifest.tables.keys().map(String::as_str));
+            let tables = manifest.tables.keys().chain(manifest.files.keys());
+            let known = names.keys().copied().chain(tables.map(String::as_str));
             let mut known: Vec<&str> = known.filter(|known| *known != decl.name).collect();
             known.sort_unstable();
             let near = nearest(name, known.iter().copied());
@@ -380,15 +382,16 @@ fn info(name: &str, key: Vec<String>) -> InputInfo {
 fn file_info(
     manifest: &Manifest<'_>,
     path: &str,
+    name: &str,
     decl: &StageDecl<'_>,
     problems: &mut Problems,
 ) -> InputInfo {
-    let unknown = InputInfo { name: path.into(), columns: Columns::Unknown, key: Vec::new() };
+    let unknown = InputInfo { name: name.into(), columns: Columns::Unknown, key: Vec::new() };
     let Ok(full) = manifest.project.resolve(path) else {
         return unknown;
     };
     let error = match columns_of(manifest, path, &full) {
-        Ok(fields) => return info(path, fields),
+        Ok(fields) => return info(name, fields),
         Err(error) => error,
     };
     let problem = match (&error, manifest.project.read(path)) {
@@ -398,7 +401,7 @@ fn file_info(
         }
         (_, Err(problem)) if problem.place.is_some() => problem,
         _ => {
-            let input = decl.common.inputs.iter().find(|input| input.get_ref() == path);
+            let input = decl.common.inputs.iter().find(|input| input.get_ref() == name);
             let span = input.map_or(decl.span.clone(), Spanned::span);
             Problem::new(format!("the input `{path}` {error}")).at(&manifest.source, span)
         }
@@ -420,7 +423,7 @@ fn columns_of(manifest: &Manifest<'_>, path: &str, full: &Path) -> Result<Vec<St
         return Ok(table.columns.into_iter().map(|column| column.name).collect());
     }
     if Format::of(full) != Some(Format::Jsonl) {
-        return Ok(all_fields(&read_rows(full)?));
+        return fields_of(full, &read_rows(full)?);
     }
     let known = noted.and_then(|(notes, store)| store.stretches(&notes, path).ok().flatten());
     Stretches::fields(known.as_ref(), full)
@@ -440,9 +443,10 @@ fn outputs(manifest: &Manifest<'_>, problems: &mut Problems) -> Vec<Vec<String>>
             let path = place(output.get_ref());
             let wrong = match manifest.project.resolve(&path) {
                 Err(what) => Some(what),
-                Ok(_) if Format::of(Path::new(&path)).is_none() => {
-                    Some(format!("its extension is none of {}", Format::EXTENSIONS))
-                }
+                Ok(_) if !may_hold(&path, decl) => Some(match makes_documents(decl) {
+                    true => "its extension is none of .html, .md, .json, .jsonl or .csv".into(),
+                    false => format!("its extension is none of {}", Format::EXTENSIONS),
+                }),
                 Ok(full) if full.is_dir() => Some("it is a folder".into()),
                 Ok(_) if manifest.project.plain(Path::new(&path)).starts_with("cache") => {
                     Some("`cache/` belongs to the store".into())
@@ -458,6 +462,15 @@ fn outputs(manifest: &Manifest<'_>, problems: &mut Problems) -> Vec<Vec<String>>
         all.push(own);
     }
     all
+}
+
+/// Whether a file of that name can hold what a stage makes.
+fn may_hold(path: &str, decl: &StageDecl<'_>) -> bool {
+    Format::of(Path::new(path)).is_some_and(|format| format.is_table() || makes_documents(decl))
+}
+
+fn makes_documents(decl: &StageDecl<'_>) -> bool {
+    stages::kind(decl.common.kind.get_ref()).is_some_and(|kind| kind.makes_documents())
 }
 
 /// Where a stage tells of its failed rows: beside its first output, or under its own name.
@@ -480,7 +493,7 @@ fn check_outputs(
     let plain = |path: &str| manifest.project.plain(Path::new(path));
     let mut read: HashMap<PathBuf, String> = HashMap::new();
     for input in inputs.iter().flatten() {
-        if let Some(InputRef::File(path)) = &input.found {
+        if let Some(InputRef::File { path, .. }) = &input.found {
             read.insert(plain(path), format!("`{path}` is an input"));
         }
     }
@@ -574,7 +587,9 @@ fn graph(tables: &[Table], stages: &[Stage]) -> Graph {
             let from = match input {
                 InputRef::Stage(index) => Some(stage_nodes[*index]),
                 InputRef::Table(index) => table_nodes[*index],
-                InputRef::File(path) => Some(graph.add(node(path, NodeKind::File, String::new()))),
+                InputRef::File { path, .. } => {
+                    Some(graph.add(node(path, NodeKind::File, String::new())))
+                }
             };
             if let Some(from) = from {
                 graph.connect(from, stage_nodes[at]);

@@ -16,10 +16,16 @@ pub fn manifest_schema() -> Value {
     let stage = stage(&mut generator);
     let mut profile = inline::<ProfileSection>(&mut generator);
     let rows = json!({ "type": "array", "items": { "type": "object" } });
-    let tables = json!({
-        "description": "Inline tables: each row under `[[tables.NAME]]`.",
+    let file = json!({
         "type": "object",
-        "additionalProperties": rows,
+        "properties": { "file": { "type": "string" } },
+        "required": ["file"],
+        "additionalProperties": false,
+    });
+    let tables = json!({
+        "description": "Tables: each row under `[[tables.NAME]]`, or `file` under `[tables.NAME]`.",
+        "type": "object",
+        "additionalProperties": { "anyOf": [rows, file] },
     });
     let params = json!({
         "description": "Values that templates see as `params.NAME`.",

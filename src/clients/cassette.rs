@@ -9,7 +9,7 @@ use std::path::Path;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::call::is_of_asking;
+use super::call::{BATCH, is_of_asking};
 use crate::store::{CallKey, CallRecord, Given, Source, Store, StoreError, write_aside};
 use crate::table::Digest;
 
@@ -130,8 +130,14 @@ pub fn write_cassette(store: &Store, path: &Path) -> Result<u64, StoreError> {
     Ok(count)
 }
 
-/// What tells of the asking differs each time; a recording of the same calls is the same.
+/// What tells of the asking differs each time; a recording of the same calls is the same. That an answer
+/// came in a batch stays: it decides what was paid for it.
 fn lasting(mut headers: BTreeMap<String, String>) -> BTreeMap<String, String> {
+    if headers.remove(BATCH).is_some() {
+        headers.retain(|name, _| !is_of_asking(name));
+        headers.insert(BATCH.to_owned(), "yes".to_owned());
+        return headers;
+    }
     headers.retain(|name, _| !is_of_asking(name));
     headers
 }

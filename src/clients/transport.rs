@@ -237,12 +237,7 @@ impl Transport {
     /// The recorded answer to `request`, if there is one.
     pub fn recorded(&self, request: &Request) -> Result<Option<Answer>, CallError> {
         let key = request.key();
-        let cassette = self.cassette.as_ref().filter(|_| !self.store.is_replaced(key));
-        let found = match cassette.and_then(|cassette| cassette.get(key)) {
-            Some(record) => Some(record),
-            None => self.store.call(key)?,
-        };
-        let Some(record) = found else { return Ok(None) };
+        let Some(record) = self.record(key)? else { return Ok(None) };
         let noted = record.headers.get(CREDENTIALS).map(String::as_str).unwrap_or("");
         let ours = credentials(request);
         if !self.offline && !noted.is_empty() && noted != ours {
@@ -258,6 +253,15 @@ impl Transport {
             given: record.given,
             cached: true,
         }))
+    }
+
+    /// What is recorded under a key, whoever may ask for it.
+    pub fn record(&self, key: CallKey) -> Result<Option<CallRecord>, CallError> {
+        let cassette = self.cassette.as_ref().filter(|_| !self.store.is_replaced(key));
+        match cassette.and_then(|cassette| cassette.get(key)) {
+            Some(record) => Ok(Some(record)),
+            None => Ok(self.store.call(key)?),
+        }
     }
 
     /// Whether an answer is recorded; reads none that is stored.

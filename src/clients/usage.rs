@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::call::{Request, Service};
+use crate::manifest::Price;
 
 /// More tokens than any request takes: a server that says so, as -1 without its sign, says nothing.
 const MOST: u64 = 100_000_000;
@@ -44,6 +45,15 @@ impl Usage {
         }
     }
 
+    /// Takes what another answer took, too.
+    pub fn add(&mut self, other: Usage) {
+        self.input += other.input;
+        self.cached_input += other.cached_input;
+        self.cache_written += other.cache_written;
+        self.output += other.output;
+        self.reasoning += other.reasoning;
+    }
+
     /// What the body of an answer says; nothing where it is no JSON.
     pub(super) fn of_body(body: &[u8]) -> Usage {
         serde_json::from_slice(body).map(|answer| Usage::of(&answer)).unwrap_or_default()
@@ -65,7 +75,11 @@ impl Usage {
 
     /// In billionths of a USD, at the request's price; 0 where that is not known.
     pub fn cost(&self, request: &Request) -> u64 {
-        let Some(price) = request.price else { return 0 };
+        request.price.map_or(0, |price| self.cost_at(&price))
+    }
+
+    /// In billionths of a USD.
+    pub fn cost_at(&self, price: &Price) -> u64 {
         let cached = self.cached_input.min(self.input);
         let written = self.cache_written.min(self.input - cached);
         // USD a million tokens is a millionth of a USD a token.

@@ -90,7 +90,7 @@ fn reach(pipeline: &Pipeline, store: &Store, gc: &mut Gc) -> Result<(), StageErr
             gc.definitions.extend(record.definition.parse::<Digest>());
         }
         for input in &stage.inputs {
-            if let InputRef::File(path) = input {
+            if let InputRef::File { path, .. } = input {
                 gc.objects.extend(looked.before.files.knows(&stretches_note(path)));
             }
         }
@@ -222,7 +222,7 @@ impl<'a> Looked<'a> {
             InputRef::Table(index) => {
                 Some(keep_rows(store, &pipeline.tables[*index].rows)?.digest())
             }
-            InputRef::File(path) => Some(file(pipeline, store, before, path)?.0),
+            InputRef::File { path, .. } => Some(file(pipeline, store, before, path)?.0),
         };
         Ok(match digest {
             Some(digest) => store.artifact(digest)?,

@@ -14,7 +14,7 @@ use crate::store::{
     Artifact, FileState, KeepError, Notes, StageRecord, Store, StoreError, StoredTable, input_note,
     stretches_note,
 };
-use crate::table::{Digest, Format, ReadError, Row, all_fields, read_rows};
+use crate::table::{Digest, Format, ReadError, Row, all_fields, fields_of, read_rows};
 
 /// Which recorded answers a run asks for again.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -283,10 +283,12 @@ pub(super) fn settled(
             inputs.push(match input {
                 InputRef::Stage(index) => known[*index],
                 InputRef::Table(index) => Some(tables[*index].digest()),
-                InputRef::File(path) => match FileState::of(&pipeline.project.root.join(path)) {
-                    Ok(state) => before.files.noted(&input_note(path), state),
-                    Err(_) => None,
-                },
+                InputRef::File { path, .. } => {
+                    match FileState::of(&pipeline.project.root.join(path)) {
+                        Ok(state) => before.files.noted(&input_note(path), state),
+                        Err(_) => None,
+                    }
+                }
             });
         }
         let inputs: Option<Vec<Digest>> = inputs.into_iter().collect();
@@ -317,7 +319,8 @@ pub(super) fn file(
     }
     let wrong = |error: ReadError| StageError::Failed(format!("the input `{path}` {error}"));
     if Format::of(&full) != Some(Format::Jsonl) {
-        let digest = keep_rows(store, &read_rows(&full).map_err(wrong)?)?.digest();
+        let rows = read_rows(&full).map_err(wrong)?;
+        let digest = keep(store, &fields_of(&full, &rows).map_err(wrong)?, &rows)?.digest();
         return Ok((digest, vec![(note, state, digest)]));
     }
     let known = store.stretches(&before.files, path)?;
@@ -332,8 +335,11 @@ pub(super) fn file(
 
 /// Rows that people wrote, as an artifact. A field that only some of them have is null in the rest.
 pub(super) fn keep_rows(store: &Store, rows: &[Row]) -> Result<Artifact, StoreError> {
-    let fields = all_fields(rows);
-    let mut writer = store.write_artifact(&fields);
+    keep(store, &all_fields(rows), rows)
+}
+
+fn keep(store: &Store, fields: &[String], rows: &[Row]) -> Result<Artifact, StoreError> {
+    let mut writer = store.write_artifact(fields);
     for row in rows {
         let field = |name: &String| (name.clone(), row.get(name).cloned().unwrap_or_default());
         writer.push(&fields.iter().map(field).collect())?;

@@ -86,7 +86,9 @@ impl<'a> Look<'a> {
         Ok(match input {
             InputRef::Stage(index) => self.settled[*index],
             InputRef::Table(index) => Some(self.inline(*index)?),
-            InputRef::File(path) => Some(file(self.pipeline, &self.store, &self.before, path)?.0),
+            InputRef::File { path, .. } => {
+                Some(file(self.pipeline, &self.store, &self.before, path)?.0)
+            }
         })
     }
 

@@ -203,7 +203,7 @@ fn written(pipeline: &Pipeline, input: &InputRef) -> Result<Vec<Row>, LookError>
     let mut rows = match input {
         InputRef::Stage(_) => return Ok(Vec::new()),
         InputRef::Table(index) => pipeline.tables[*index].rows.clone(),
-        InputRef::File(path) => {
+        InputRef::File { path, .. } => {
             let wrong = |error| StageError::Failed(format!("the input `{path}` {error}"));
             read_rows(&pipeline.project.root.join(path)).map_err(wrong)?
         }

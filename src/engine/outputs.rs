@@ -105,7 +105,7 @@ fn write(
     artifact: &Artifact,
     out: &mut impl Write,
 ) -> Result<(), StageError> {
-    if format == Format::Csv {
+    if format == Format::Csv || !format.is_table() {
         let rows = store.rows(artifact).map(|row| row.map_err(StageError::from));
         return write_table(format, &artifact.columns, rows, out);
     }

@@ -328,7 +328,9 @@ impl Run {
                     digest
                 }
                 InputRef::Table(index) => self.table(*index).map_err(|error| error.to_string())?,
-                InputRef::File(path) => self.file(path).await.map_err(|error| error.to_string())?,
+                InputRef::File { path, .. } => {
+                    self.file(path).await.map_err(|error| error.to_string())?
+                }
             };
             inputs.push((name, digest));
         }
@@ -480,7 +482,7 @@ impl Run {
                 InputRef::Table(index) => {
                     keep_rows(&self.store, &self.pipeline.tables[*index].rows)?;
                 }
-                InputRef::File(path) => {
+                InputRef::File { path, .. } => {
                     file(&self.pipeline, &self.store, &Before::default(), path)?;
                 }
             }

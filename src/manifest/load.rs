@@ -19,7 +19,7 @@ use super::problem::{Problem, Problems, SourceText, clean, did_you_mean};
 use super::project::Project;
 use super::strict::{Reading, parse_on, parse_strict, to_json};
 use super::types::{Common, GithubSection, ModelSection, PipelineSection, ProfileSection, Text};
-use crate::table::Row;
+use crate::table::{Format, Row};
 
 /// What stands in a manifest under one profile.
 pub struct Manifest<'t> {
@@ -30,6 +30,8 @@ pub struct Manifest<'t> {
     pub github: GithubSection,
     pub models: IndexMap<String, ModelSection>,
     pub tables: IndexMap<String, InlineTable>,
+    /// Tables that stand in files, by name: their paths.
+    pub files: IndexMap<String, Spanned<String>>,
     pub stages: Vec<StageDecl<'t>>,
     /// Stages and tables that are there but of no use, which was told.
     pub unread: BTreeSet<String>,
@@ -158,9 +160,10 @@ impl<'t> Manifest<'t> {
                 }
             },
         };
-        let (pipeline, params, mut github, mut models, tables) = reader.sections(&merged, problems);
+        let (pipeline, params, mut github, mut models, (tables, files)) =
+            reader.sections(&merged, problems);
         let mut stages = Vec::new();
-        let mut unread: BTreeSet<String> = unread_tables(&merged, &tables).collect();
+        let mut unread: BTreeSet<String> = unread_tables(&merged, &tables, &files).collect();
         for (key, table) in reader.tables_of(&document, "stages", "a stage", problems) {
             match reader.stage(&key, &table, problems) {
                 Some(stage) => stages.push(stage),
@@ -175,6 +178,7 @@ impl<'t> Manifest<'t> {
             github,
             models,
             tables,
+            files,
             stages,
             unread,
             profile: choice,
@@ -184,13 +188,18 @@ impl<'t> Manifest<'t> {
     }
 }
 
-type Sections = (
-    PipelineSection,
-    Row,
-    GithubSection,
-    IndexMap<String, ModelSection>,
-    IndexMap<String, InlineTable>,
-);
+impl Manifest<'_> {
+    /// The path of the file that an input names, or is.
+    pub fn path_of<'a>(&'a self, input: &'a str) -> Option<&'a str> {
+        let is_table = Format::of(Path::new(input)).is_some_and(Format::is_table);
+        let file = self.files.get(input).map(|path| path.get_ref().as_str());
+        file.or(is_table.then_some(input))
+    }
+}
+
+type Sections = (PipelineSection, Row, GithubSection, IndexMap<String, ModelSection>, Tables);
+
+type Tables = (IndexMap<String, InlineTable>, IndexMap<String, Spanned<String>>);
 
 struct Reader<'a> {
     source: &'a Arc<SourceText>,
@@ -301,7 +310,7 @@ impl Reader<'_> {
             models.insert(text_of(&key).to_owned(), model);
         }
         self.fallbacks(&mut models, problems);
-        let tables = self.inline_tables(document, problems);
+        let tables = self.tables(document, problems);
         (pipeline, params.unwrap_or_default(), github, models, tables)
     }
 
@@ -371,23 +380,27 @@ impl Reader<'_> {
         parse_on(&table, &format!("`[{name}]`"), &[], self.source, problems).value
     }
 
-    fn inline_tables(
-        &self,
-        document: &Spanned<DeTable<'_>>,
-        problems: &mut Problems,
-    ) -> IndexMap<String, InlineTable> {
-        let mut tables = IndexMap::new();
+    /// Those whose rows stand here, and those that stand in files.
+    fn tables(&self, document: &Spanned<DeTable<'_>>, problems: &mut Problems) -> Tables {
+        let (mut tables, mut files) = Tables::default();
         let Some(section) = self.table_of(document, "tables", problems) else {
-            return tables;
+            return (tables, files);
         };
         for (key, value) in section.get_ref() {
             let name = text_of(key);
+            if let Some(path) = file_of(value) {
+                files.insert(name.to_owned(), path);
+                continue;
+            }
             let Some(array) = value.get_ref().as_array() else {
                 problems.add(
                     Problem::new(format!("table `{name}` is of the wrong type"))
                         .at(self.source, value.span())
                         .label(format!("expected rows, found {}", value.get_ref().type_str()))
-                        .help(format!("write each row under `[[tables.{name}]]`")),
+                        .help(format!(
+                            "write each row under `[[tables.{name}]]`, or `file = \"...\"` alone under \
+                             `[tables.{name}]`"
+                        )),
                 );
                 continue;
             };
@@ -408,7 +421,7 @@ impl Reader<'_> {
             }
             tables.insert(name.to_owned(), InlineTable { rows, span: key.span() });
         }
-        tables
+        (tables, files)
     }
 
     fn stage<'t>(
@@ -536,14 +549,23 @@ impl Reader<'_> {
     }
 }
 
+/// The path of `[tables.NAME]` with `file = "..."` and nothing else.
+fn file_of(table: &Spanned<DeValue<'_>>) -> Option<Spanned<String>> {
+    let table = table.get_ref().as_table().filter(|table| table.len() == 1)?;
+    let path = table.get("file")?;
+    Some(Spanned::new(path.span(), path.get_ref().as_str()?.to_owned()))
+}
+
 /// The tables that are there and were not read.
 fn unread_tables<'a>(
     document: &'a Spanned<DeTable<'_>>,
     read: &'a IndexMap<String, InlineTable>,
+    files: &'a IndexMap<String, Spanned<String>>,
 ) -> impl Iterator<Item = String> + 'a {
     let tables = document.get_ref().get("tables").and_then(|tables| tables.get_ref().as_table());
     let names = tables.into_iter().flat_map(|tables| tables.keys().map(text_of));
-    names.filter(|name| !read.contains_key(*name)).map(str::to_owned)
+    let unread = |name: &&str| !read.contains_key(*name) && !files.contains_key(*name);
+    names.filter(unread).map(str::to_owned)
 }
 
 /// A model's name, and then those that it falls back on, each once.

@@ -53,10 +53,30 @@ impl Template {
     pub fn parse(
         source: Arc<SourceText>,
         params: &Row,
+        read: impl FnMut(&str) -> Result<Arc<SourceText>, String>,
+    ) -> Result<Template, TemplateError> {
+        Template::parse_in(environment(), source, params, read)
+    }
+
+    /// The same for a template that knows more than the others do: what `add` adds.
+    pub fn parse_with(
+        source: Arc<SourceText>,
+        params: &Row,
+        read: impl FnMut(&str) -> Result<Arc<SourceText>, String>,
+        add: impl FnOnce(&mut Environment<'static>),
+    ) -> Result<Template, TemplateError> {
+        let mut environment = environment();
+        add(&mut environment);
+        Template::parse_in(environment, source, params, read)
+    }
+
+    fn parse_in(
+        mut environment: Environment<'static>,
+        source: Arc<SourceText>,
+        params: &Row,
         mut read: impl FnMut(&str) -> Result<Arc<SourceText>, String>,
     ) -> Result<Template, TemplateError> {
         let name = source.path.clone();
-        let mut environment = environment();
         let mut sources = vec![source.clone()];
         let mut found: BTreeMap<String, Arc<SourceText>> = BTreeMap::new();
         let mut waiting = vec![source.clone()];
@@ -148,6 +168,17 @@ impl Template {
         let mut captured = captured.map_err(|error| self.told(&error))?;
         let cut = captured.with_state_mut(|state| filters::cut(state));
         Ok(Rendered { tokens_cut: cut, text: captured.into_output() })
+    }
+
+    /// Renders what is no row: names, each with its value.
+    pub fn render_with<'a>(
+        &self,
+        names: impl Iterator<Item = (&'a str, Value)>,
+    ) -> Result<String, TemplateError> {
+        let template =
+            self.environment.get_template(&self.name).map_err(|error| self.told(&error))?;
+        let context = Value::from_pairs(names.chain([("params", self.params.clone())]));
+        template.render(context).map_err(|error| self.told(&error))
     }
 
     fn told(&self, error: &Error) -> TemplateError {

@@ -94,7 +94,7 @@ impl Kind for Agreement {
     }
 
     fn version(&self) -> u32 {
-        1
+        2
     }
 
     fn settings(&self, generator: &mut SchemaGenerator) -> Schema {

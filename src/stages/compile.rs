@@ -5,15 +5,16 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 
+use minijinja::Environment;
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use toml::Spanned;
 
 use super::{Compiled, Components, RowWork, Work};
 use crate::manifest::{
-    Common, Manifest, Problem, Problems, SourceText, StageDecl, did_you_mean, parse_on,
+    Common, Manifest, Problem, Problems, Project, SourceText, StageDecl, did_you_mean, parse_on,
 };
-use crate::programs::{AnswerSchema, Condition, Jq, Template};
+use crate::programs::{AnswerSchema, Condition, Jq, Template, TemplateError};
 use crate::table::Row;
 
 /// The fields that rows have, as far as it is known before anything runs.
@@ -202,18 +203,59 @@ impl<'a> Compile<'a> {
         source: Arc<SourceText>,
         inline: Option<Range<usize>>,
     ) -> Option<Template> {
+        let params = &self.manifest.params;
         let project = &self.manifest.project;
-        let read = |path: &str| {
-            project.read(path).map_err(|problem| match problem.help {
-                Some(help) => format!("{}; {help}", problem.message),
-                None => problem.message,
-            })
-        };
-        let template = match Template::parse(source.clone(), &self.manifest.params, read) {
+        let parsed = Template::parse(source.clone(), params, |path| included(project, path));
+        let template = self.parsed(parsed, &source, &inline)?;
+        let mut sound = true;
+        for (name, (at, range)) in template.names() {
+            let inline = inline.clone().filter(|_| at.text == source.text);
+            let place = self.place(&at, range, &inline);
+            sound &= self.name(&name, place);
+        }
+        sound.then_some(template)
+    }
+
+    /// A template in a file of what is no row: it sees the inputs, by `names`, and what `add` adds.
+    pub fn document(
+        &mut self,
+        path: &Spanned<String>,
+        names: &[String],
+        add: impl FnOnce(&mut Environment<'static>),
+    ) -> Option<Template> {
+        let source = self.read(path)?;
+        let params = &self.manifest.params;
+        let project = &self.manifest.project;
+        let read = |path: &str| included(project, path);
+        let parsed = Template::parse_with(source.clone(), params, read, add);
+        let template = self.parsed(parsed, &source, &None)?;
+        let mut sound = true;
+        for (name, (at, range)) in template.names() {
+            let first = name.split('.').next().unwrap_or(&name);
+            if first == "params" {
+                sound &= self.name(&name, (at, range));
+            } else if !names.iter().any(|known| known == first) {
+                let message = format!("`{first}` is no input of stage `{}`", self.decl.name);
+                let help = did_you_mean(first, names.iter().map(String::as_str));
+                self.problems.add(Problem::new(message).at(&at, range).help_if(help));
+                sound = false;
+            }
+        }
+        sound.then_some(template)
+    }
+
+    /// A template as it was read, what it includes among the stage's files; what is wrong is told.
+    fn parsed(
+        &mut self,
+        parsed: Result<Template, TemplateError>,
+        source: &Arc<SourceText>,
+        inline: &Option<Range<usize>>,
+    ) -> Option<Template> {
+        let template = match parsed {
             Ok(template) => template,
             Err(error) => {
                 let (at, range) = error.place.unwrap_or((source.clone(), 0..0));
-                let inline = inline.filter(|_| at.text == source.text);
+                let inline = inline.clone().filter(|_| at.text == source.text);
                 let (at, range) = self.place(&at, range, &inline);
                 let message = format!("a template cannot be used: {}", error.message);
                 self.problems.add(Problem::new(message).at(&at, range));
@@ -223,13 +265,7 @@ impl<'a> Compile<'a> {
         for included in template.sources.iter().skip(1) {
             self.source(included);
         }
-        let mut sound = true;
-        for (name, (at, range)) in template.names() {
-            let inline = inline.clone().filter(|_| at.text == source.text);
-            let place = self.place(&at, range, &inline);
-            sound &= self.name(&name, place);
-        }
-        sound.then_some(template)
+        Some(template)
     }
 
     /// Holds a name that a template or condition uses against `params` and the input's columns.
@@ -437,6 +473,14 @@ impl RowWork {
         }
         self.stage.describe(components);
     }
+}
+
+/// A file that a template includes.
+fn included(project: &Project, path: &str) -> Result<Arc<SourceText>, String> {
+    project.read(path).map_err(|problem| match problem.help {
+        Some(help) => format!("{}; {help}", problem.message),
+        None => problem.message,
+    })
 }
 
 fn names(fields: &[Spanned<String>]) -> Vec<String> {

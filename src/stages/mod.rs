@@ -5,12 +5,14 @@
 //! [`Components`], the one source of both the fingerprint and its explanation.
 
 mod agreement;
+mod calls;
 mod command;
 mod compile;
 mod expect;
 mod functions;
 mod github;
 mod llm;
+mod report;
 mod sample;
 mod seen;
 mod sink;
@@ -38,7 +40,7 @@ use crate::store::{Artifact, Made, Store, StoreError};
 use crate::table::Row;
 
 /// Every kind there is.
-pub const REGISTRY: [&dyn Kind; 7] = [
+pub const REGISTRY: [&dyn Kind; 9] = [
     &github::Github,
     &llm::Llm,
     &sql::Sql,
@@ -46,6 +48,8 @@ pub const REGISTRY: [&dyn Kind; 7] = [
     &split::Split,
     &sample::Sample,
     &agreement::Agreement,
+    &calls::Calls,
+    &report::ReportKind,
 ];
 
 /// The kind of that name.
@@ -64,6 +68,11 @@ pub trait Kind: Sync {
 
     /// What `[stages.NAME]` may hold beside what all stages have, for editors.
     fn settings(&self, generator: &mut SchemaGenerator) -> Schema;
+
+    /// Whether its rows are documents, each to be written as a file of its own.
+    fn makes_documents(&self) -> bool {
+        false
+    }
 
     /// Reads the stage's settings. Mistakes go to `cx`; with any there is no stage.
     fn compile(&self, cx: &mut Compile<'_>) -> Option<Compiled>;

@@ -88,7 +88,8 @@ fn tally(labels: impl Iterator<Item = usize>) -> BTreeMap<usize, f64> {
 }
 
 fn beyond_chance(agreement: f64, chance: f64) -> Option<f64> {
-    (chance < 1.0 - 1e-12).then(|| (agreement - chance) / (1.0 - chance))
+    // What rounding leaves over is no more than perfect.
+    (chance < 1.0 - 1e-12).then(|| ((agreement - chance) / (1.0 - chance)).min(1.0))
 }
 
 /// How one label is found again: `pairs` are (true, predicted).

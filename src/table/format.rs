@@ -16,9 +16,17 @@ pub enum Format {
     Jsonl,
     /// A header line, then one record a row; nested values as JSON text, null as an empty field.
     Csv,
+    /// No table: the text of the row whose [`FORMAT`] is `html`, or `md`.
+    Html,
+    Markdown,
 }
 
+/// The fields of a table of documents: what sort a row's document is of, and the document.
+pub const FORMAT: &str = "format";
+pub const TEXT: &str = "text";
+
 impl Format {
+    /// Of tables.
     pub const EXTENSIONS: &'static str = ".json, .jsonl or .csv";
 
     pub fn of(path: &Path) -> Option<Format> {
@@ -26,7 +34,23 @@ impl Format {
             "json" => Some(Format::Json),
             "jsonl" => Some(Format::Jsonl),
             "csv" => Some(Format::Csv),
+            "html" => Some(Format::Html),
+            "md" => Some(Format::Markdown),
             _ => None,
+        }
+    }
+
+    /// Whether it holds rows, and not one document.
+    pub fn is_table(self) -> bool {
+        self.document().is_none()
+    }
+
+    /// What sort of document it is.
+    fn document(self) -> Option<&'static str> {
+        match self {
+            Format::Html => Some("html"),
+            Format::Markdown => Some("md"),
+            Format::Json | Format::Jsonl | Format::Csv => None,
         }
     }
 }
@@ -53,6 +77,16 @@ pub fn write_table<E: From<io::Error>>(
             for row in rows {
                 write_row(&row?, out)?;
                 out.write_all(b"\n")?;
+            }
+        }
+        Format::Html | Format::Markdown => {
+            for row in rows {
+                let row = row?;
+                if row.get(FORMAT).and_then(Value::as_str) == format.document() {
+                    out.write_all(
+                        row.get(TEXT).and_then(Value::as_str).unwrap_or_default().as_bytes(),
+                    )?;
+                }
             }
         }
         // A table without a row has no column to head it.

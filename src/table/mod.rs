@@ -7,8 +7,8 @@ mod read;
 mod row;
 
 pub use digest::{Digest, Hasher};
-pub use format::{Format, write_lines, write_table};
-pub use read::{ReadError, read_line, read_rows};
+pub use format::{FORMAT, Format, TEXT, write_lines, write_table};
+pub use read::{ReadError, fields_of, read_line, read_rows};
 pub use row::{Row, RowKey, all_fields, key_of, show_key};
 
 use serde::{Deserialize, Serialize};

@@ -7,7 +7,7 @@ use std::path::Path;
 use serde_json::Value;
 use thiserror::Error;
 
-use super::{Format, Row};
+use super::{Format, Row, all_fields};
 
 /// A file that cannot be read as a table.
 #[derive(Debug, Error)]
@@ -33,6 +33,7 @@ pub fn read_rows(path: &Path) -> Result<Vec<Row>, ReadError> {
     let format = Format::of(path).ok_or(ReadError::Extension)?;
     let mut file = BufReader::new(File::open(path)?);
     match format {
+        Format::Html | Format::Markdown => Err(ReadError::Extension),
         Format::Csv => read_csv(file),
         Format::Jsonl => read_jsonl(file),
         Format::Json => {
@@ -57,6 +58,14 @@ pub fn read_rows(path: &Path) -> Result<Vec<Row>, ReadError> {
             };
             values.into_iter().enumerate().map(object).collect()
         }
+    }
+}
+
+/// The fields that the rows of a file have; without a row, those that it has columns for.
+pub fn fields_of(path: &Path, rows: &[Row]) -> Result<Vec<String>, ReadError> {
+    match Format::of(path) {
+        Some(Format::Csv) if rows.is_empty() => header(&mut csv_reader(File::open(path)?)),
+        _ => Ok(all_fields(rows)),
     }
 }
 
@@ -89,14 +98,19 @@ pub fn read_line(line: &[u8], number: u64) -> Result<Option<Row>, ReadError> {
     }
 }
 
-fn read_csv(file: impl Read) -> Result<Vec<Row>, ReadError> {
-    let failed = |error: csv::Error| {
-        let line = error.position().map_or(1, |position| position.line());
-        ReadError::at(line, error.to_string())
-    };
-    let mut reader = csv::ReaderBuilder::new().from_reader(file);
+fn csv_reader<R: Read>(file: R) -> csv::Reader<R> {
+    csv::ReaderBuilder::new().from_reader(file)
+}
+
+fn csv_fault(error: csv::Error) -> ReadError {
+    let line = error.position().map_or(1, |position| position.line());
+    ReadError::at(line, error.to_string())
+}
+
+/// The names in the first line.
+fn header(reader: &mut csv::Reader<impl Read>) -> Result<Vec<String>, ReadError> {
     let mut header: Vec<String> =
-        reader.headers().map_err(failed)?.iter().map(str::to_owned).collect();
+        reader.headers().map_err(csv_fault)?.iter().map(str::to_owned).collect();
     if let Some(first) = header.first_mut() {
         *first = first.trim_start_matches('\u{feff}').to_owned();
     }
@@ -105,9 +119,15 @@ fn read_csv(file: impl Read) -> Result<Vec<Row>, ReadError> {
             return Err(ReadError::at(1, format!("the column `{name}` is named twice")));
         }
     }
+    Ok(header)
+}
+
+fn read_csv(file: impl Read) -> Result<Vec<Row>, ReadError> {
+    let mut reader = csv_reader(file);
+    let header = header(&mut reader)?;
     let mut rows = Vec::new();
     for record in reader.records() {
-        let record = record.map_err(failed)?;
+        let record = record.map_err(csv_fault)?;
         let cells = record.iter().map(|cell| Value::String(cell.to_owned()));
         rows.push(header.iter().cloned().zip(cells).collect());
     }

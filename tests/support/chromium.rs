@@ -48,7 +48,8 @@ impl Chromium {
         command.args(["--enable-logging=stderr", "--v=0"]).arg(address(&copy));
         let (dom, log) = run(command);
 
-        let start = dom.rfind("<pre id=\"flow-test\">").map(|at| at + "<pre id=\"flow-test\">".len());
+        let start =
+            dom.rfind("<pre id=\"flow-test\">").map(|at| at + "<pre id=\"flow-test\">".len());
         let found = start.and_then(|start| dom[start..].split("</pre>").next());
         let Some(found) = found else {
             panic!("the script did not run\n--- page\n{dom}\n--- log\n{log}");
@@ -116,7 +117,8 @@ fn without_policy(html: &str) -> String {
     let lower = html.to_ascii_lowercase();
     let metas = lower.match_indices("<meta").map(|(at, _)| at);
     let tags = metas.filter_map(|at| tag_end(&lower, at).map(|end| (at, end)));
-    let mut policies = tags.filter(|(at, end)| lower[*at..*end].contains("content-security-policy"));
+    let mut policies =
+        tags.filter(|(at, end)| lower[*at..*end].contains("content-security-policy"));
     match policies.next() {
         Some((at, end)) => format!("{}<meta name=\"no-policy\">{}", &html[..at], &html[end..]),
         None => html.to_owned(),

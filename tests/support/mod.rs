@@ -69,7 +69,9 @@ impl TestSpace {
     /// A space with a copy of the study: its manifest, prompts, queries, schemas and samples.
     pub fn study() -> TestSpace {
         let space = TestSpace::new();
-        for part in ["pipeline.toml", "prompts", "queries", "schemas", "samples"] {
+        for part in
+            ["pipeline.toml", "prompts", "queries", "schemas", "templates", "labels", "samples"]
+        {
             copy(&repository().join(part), &space.path().join(part));
         }
         space
