@@ -4,6 +4,7 @@
 //! what changed, and never pays twice for the same GitHub or model call. [`Pipeline::load`] reads
 //! and checks a manifest, [`run`] brings it up to date, [`Event`]s tell what happens meanwhile.
 
+pub mod charts;
 pub mod cli;
 pub mod clients;
 pub mod engine;

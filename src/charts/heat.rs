@@ -52,7 +52,9 @@ pub fn heat(chart: &Chart, id: &str) -> String {
 
     let map = left + grid.cell * columns as f64;
     let over = match grid.slanted {
-        true => (0..places).fold(0.0, |over: f64, place| over.max(grid.reach(chart, place, columns))),
+        true => {
+            (0..places).fold(0.0, |over: f64, place| over.max(grid.reach(chart, place, columns)))
+        }
         false => map,
     };
     let mut sheet = Sheet::new(chart, id, over.max(map).max(NARROWEST));

@@ -3,9 +3,7 @@
 use std::fmt::Write;
 
 use super::numbers::{Format, Scale, at};
-use super::sheet::{
-    Shape, Sheet, TICK_SIZE, WIDTH, class, counted, dashes, data, listed, tooltip,
-};
+use super::sheet::{Shape, Sheet, TICK_SIZE, WIDTH, class, counted, dashes, data, listed, tooltip};
 use super::text::{clean, cut, width};
 use super::{Chart, Number};
 

@@ -2,9 +2,9 @@
 
 use std::fmt::Write;
 
+use super::Chart;
 use super::numbers::{at, exact};
 use super::text::{as_id, clean, cut, escape, width, wrap};
-use super::Chart;
 
 /// As wide as most charts are.
 pub(super) const WIDTH: f64 = 660.0;
@@ -164,12 +164,7 @@ impl Sheet {
             return;
         }
         let shown = cut(&whole, size, room);
-        let _ = write!(
-            self.body,
-            "<text class=\"{class}\" x=\"{}\" y=\"{}\"{more}>",
-            at(x),
-            at(y)
-        );
+        let _ = write!(self.body, "<text class=\"{class}\" x=\"{}\" y=\"{}\"{more}>", at(x), at(y));
         if shown != whole {
             let _ = write!(self.body, "<title>{}</title>", escape(&whole));
         }

@@ -90,7 +90,9 @@ pub(super) fn wrap(text: &str, size: f64, room: f64, most: usize) -> Vec<String>
         let full = lines.len() == most;
         match lines.last_mut() {
             // What the last line has no room for is added too: so cutting it shows that it goes on.
-            Some(line) if full || width(line, size) + width(" ", size) + width(word, size) <= room => {
+            Some(line)
+                if full || width(line, size) + width(" ", size) + width(word, size) <= room =>
+            {
                 line.push(' ');
                 line.push_str(word);
             }
