@@ -1,16 +1,14 @@
 //! Reports: whole in one file, safe whoever wrote what they show, the same bytes whenever they are made,
 //! each chart's legend bound to its series, and their numbers as another program computes them.
 
-#[path = "support/chromium.rs"]
-mod chromium;
 mod support;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use chromium::Chromium;
 use serde_json::{Value, json};
+use support::chromium::Chromium;
 use support::{Simulator, TestSpace, missing, repository};
 
 const HTML: &str = "data/sample/report.html";

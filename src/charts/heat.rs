@@ -224,9 +224,14 @@ impl Shades {
         let low = self.format.write(start);
         let high = self.format.write(self.high);
         let wide = if below > 0 { 8.0 } else { 12.0 };
-        let (mut x, y) = (left + 1.0, sheet.y + 12.0);
+        let before = width(&low, TICK_SIZE) + 4.0;
+        let after = width(&high, TICK_SIZE) + 6.0;
+        let colours = wide * (below + STEPS + 1) as f64;
+        // Under the first column, where it has room there.
+        let mut x = (left + 1.0).min(sheet.width - before - colours - after).max(0.0);
+        let y = sheet.y + 12.0;
         sheet.text("tick", x, y + 9.0, &low, f64::INFINITY);
-        x += width(&low, TICK_SIZE) + 4.0;
+        x += before;
         let classes = (1..=below).rev().map(|step| format!("n{step}"));
         for class in classes.chain((0..=STEPS).map(|step| format!("h{step}"))) {
             let _ = writeln!(

@@ -1,5 +1,10 @@
 //! Charts for a page: numbers in, one `<svg>` as text out. They need [`STYLE`] once in the page, and
 //! no script.
+//!
+//! A chart is as wide as its page, up to its own size. Inside of an element of the class `chart-box`,
+//! it keeps that size on a small screen and scrolls. `id` is to be another one for each chart of a
+//! page. Every mark has `data-series`, `data-label` and `data-value`, which is the exact number; the
+//! names are cleaned of characters that are not seen or reorder what is read.
 
 mod bars;
 mod heat;

@@ -116,7 +116,7 @@ impl Scale {
     /// A tick's number, with as many decimals as tell it from the next one.
     pub fn write(&self, tick: f64, number: Number) -> String {
         let size = self.low.abs().max(self.high.abs());
-        if size >= LONGEST || size < 1e-5 {
+        if !(1e-5..LONGEST).contains(&size) {
             return match tick {
                 0.0 => "0".to_owned(),
                 tick => format!("{tick:.1e}").replace('-', "−"),

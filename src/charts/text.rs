@@ -8,7 +8,7 @@ pub(super) fn clean(text: &str) -> String {
         c if c.is_control() => None,
         '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' => None,
         '\u{2060}'..='\u{206f}' | '\u{200b}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' => None,
-        '\u{fffe}' | '\u{ffff}' => None,
+        '\u{fffe}' | '\u{ffff}' | '\u{e0000}'..='\u{e007f}' => None,
         c => Some(c),
     };
     text.chars().filter_map(shown).collect()
@@ -52,13 +52,13 @@ fn em(c: char) -> f64 {
     match c {
         'i' | 'j' | 'l' | 'I' | '.' | ',' | '\'' | ' ' | '|' | ':' | ';' | '!' => 0.34,
         'f' | 'r' | 't' | '-' | '/' | '(' | ')' | '[' | ']' => 0.42,
-        'm' | 'w' | 'M' | 'W' | '@' | '%' | '…' => 0.95,
-        'A'..='Z' => 0.72,
-        // Marks that stand on the letter before them.
-        '\u{300}'..='\u{36f}' | '\u{200c}' | '\u{200d}' | '\u{fe00}'..='\u{fe0f}' => 0.0,
-        '−' => 0.82,
-        c if c < '\u{1100}' => 0.62,
-        '\u{2000}'..='\u{206f}' => 0.62,
+        'm' | 'w' | 'M' | 'W' | '@' | '%' | '…' => 1.0,
+        'A'..='Z' => 0.75,
+        // Marks that stand on the letter before them: not quite nothing, for none to have thousands.
+        '\u{300}'..='\u{36f}' | '\u{200c}' | '\u{200d}' | '\u{fe00}'..='\u{fe0f}' => 0.05,
+        '−' => 0.84,
+        c if c < '\u{1100}' => 0.64,
+        '\u{2000}'..='\u{206f}' => 0.64,
         '\u{1f000}'.. => 1.35,
         _ => 1.05,
     }

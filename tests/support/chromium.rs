@@ -21,7 +21,8 @@ pub struct Chromium {
 pub struct Page {
     /// The script's value as JSON.
     pub value: String,
-    /// What the page wrote to the console as a warning or an error, errors of loading among it.
+    /// What the page wrote to the console as a warning or an error, and what the browser itself
+    /// wrote there: scripts that failed, what did not load, what the page's policy forbade.
     pub console: Vec<String>,
 }
 
@@ -93,36 +94,97 @@ impl Chromium {
     }
 }
 
-/// The page with the script at its end. A policy that forbids scripts is taken out.
+/// The word that lets the helper's own scripts run, whatever else the page's policy forbids.
+const NONCE: &str = "flow-test";
+
+/// The log names no level: so each message does. What does not load is told too.
+const PRELUDE: &str = "for (const [name, level] of Object.entries({ log: 'log', info: 'log', \
+                       debug: 'log', warn: 'warning', error: 'error' })) {\n\
+                       const write = console[name].bind(console);\n\
+                       console[name] = (first, ...rest) => typeof first === 'string' \
+                       ? write(level + ': ' + first, ...rest) : write(level + ': ', first, ...rest);\n\
+                       }\n\
+                       addEventListener('error', (event) => { if (event.target !== window) \
+                       console.error('did not load: ' + event.target.outerHTML); }, true);";
+
+/// The page with the script at its end, run even where the page's policy forbids scripts.
 fn with_script(html: &str, script: &str) -> String {
     // In a page's source, this would end the script.
     let script = script.replace("</", "<\\/");
+    let html = loosened(html);
+    let (before, after) = html.split_at(head(&html));
+    // The mark at the beginning says that it is UTF-8, which the page may say too late now.
     format!(
-        "{}\n<script>\n(async () => {{\n\
+        "\u{feff}{before}<script nonce=\"{NONCE}\">{PRELUDE}</script>{after}\n\
+         <script nonce=\"{NONCE}\">\n(async () => {{\n\
          let told;\n\
          try {{\n\
+         if (document.readyState !== 'complete') \
+         await new Promise((done) => addEventListener('load', done));\n\
          told = JSON.stringify(await (\n{script}\n)) ?? 'null';\n\
          }} catch (error) {{ told = 'failed: ' + error; }}\n\
          const place = document.createElement('pre');\n\
          place.id = 'flow-test';\n\
          place.textContent = told;\n\
          document.documentElement.append(place);\n\
-         }})();\n</script>\n",
-        without_policy(html)
+         }})();\n</script>\n"
     )
 }
 
-fn without_policy(html: &str) -> String {
+/// Where the page's head begins: a script before the doctype would change how the page is shown.
+fn head(html: &str) -> usize {
+    let lower = html.to_ascii_lowercase();
+    let end = |tag: &str| {
+        let at = lower.find(tag).filter(|at| lower[at + tag.len()..].starts_with(['>', ' ', '\n']));
+        at.and_then(|at| tag_end(&lower, at))
+    };
+    end("<head").or_else(|| end("<html")).or_else(|| end("<!doctype")).unwrap_or(0)
+}
+
+/// The page with a policy that lets the helper's scripts run and forbids all else that it forbade.
+fn loosened(html: &str) -> String {
     // Lower case in ASCII only keeps every place.
     let lower = html.to_ascii_lowercase();
     let metas = lower.match_indices("<meta").map(|(at, _)| at);
     let tags = metas.filter_map(|at| tag_end(&lower, at).map(|end| (at, end)));
     let mut policies =
         tags.filter(|(at, end)| lower[*at..*end].contains("content-security-policy"));
-    match policies.next() {
-        Some((at, end)) => format!("{}<meta name=\"no-policy\">{}", &html[..at], &html[end..]),
-        None => html.to_owned(),
+    let Some((start, end)) = policies.next() else {
+        return html.to_owned();
+    };
+    let content = lower[start..end].find("content=").map(|at| start + at + "content=".len());
+    let content = content.expect("the policy's content");
+    let quote = html[content..].chars().next().filter(|c| matches!(c, '"' | '\''));
+    let quote = quote.expect("quotes around the policy");
+    let policy = html[content + 1..end].split(quote).next().unwrap_or_default();
+    let policy = loosened_policy(&unescape(&policy.replace("&#39;", "'").replace("&quot;", "\"")));
+    let tag = format!("<meta http-equiv=\"Content-Security-Policy\" content=\"{policy}\">");
+    format!("{}{tag}{}", &html[..start], &html[end..])
+}
+
+fn loosened_policy(policy: &str) -> String {
+    let parts = policy.split(';').map(|part| part.split_whitespace().collect::<Vec<_>>());
+    let mut parts: Vec<Vec<&str>> = parts.filter(|part| !part.is_empty()).collect();
+    let named = |part: &Vec<&str>, name: &str| part[0].eq_ignore_ascii_case(name);
+    if !parts.iter().any(|part| named(part, "script-src")) {
+        // What is said of everything else holds for scripts too.
+        if let Some(all) = parts.iter().find(|part| named(part, "default-src")) {
+            let scripts = ["script-src"].into_iter().chain(all[1..].iter().copied()).collect();
+            parts.push(scripts);
+        }
     }
+    let nonce = format!("'nonce-{NONCE}'");
+    for part in &mut parts {
+        let scripts = named(part, "script-src") || named(part, "script-src-elem");
+        // Beside a nonce, `unsafe-inline` would have no meaning any more.
+        let strict =
+            part.iter().any(|source| ["'nonce-", "'sha"].iter().any(|s| source.starts_with(s)));
+        if scripts && (strict || !part.contains(&"'unsafe-inline'")) {
+            part.retain(|source| *source != "'none'");
+            part.push(&nonce);
+        }
+    }
+    parts.iter().map(|part| part.join(" ")).collect::<Vec<_>>().join("; ")
 }
 
 /// Behind the `>` that ends the tag: not one in an attribute's quotes.
@@ -139,22 +201,19 @@ fn tag_end(html: &str, start: usize) -> Option<usize> {
     None
 }
 
-/// `[pid:tid:date:LEVEL:CONSOLE(line)] "message", source: ... (line)`, in some versions
-/// `LEVEL:CONSOLE:line`. Every other line of the log begins with `[` too; a message may have several.
+/// The messages of a log whose lines are `[pid:tid:date:INFO:CONSOLE:line] "message", source: page`;
+/// a message may have several lines. What the page itself told as no warning is left out.
 fn console(log: &str) -> Vec<String> {
     let mut messages: Vec<String> = Vec::new();
     let mut inside = false;
     for line in log.lines() {
-        let head = line.strip_prefix('[').and_then(|line| line.split_once("] "));
-        match head {
-            Some((head, rest)) if head.contains("CONSOLE") => {
-                // `console.log` and its like are of the level INFO.
-                inside = !head.contains("INFO:CONSOLE") || told_as_error(rest);
+        match log_head(line) {
+            Some((head, message)) => {
+                inside = head.contains(":CONSOLE");
                 if inside {
-                    messages.push(rest.to_owned());
+                    messages.push(message.to_owned());
                 }
             }
-            Some(_) => inside = false,
             None if inside => {
                 let message = messages.last_mut().expect("a message");
                 message.push('\n');
@@ -163,15 +222,20 @@ fn console(log: &str) -> Vec<String> {
             None => {}
         }
     }
-    messages
+    let text = |message: &String| {
+        let message = message.strip_prefix('"').unwrap_or(message);
+        // The source is the copy, whose place tells nothing.
+        message.rsplit_once("\", source: ").map_or(message, |(text, _)| text).to_owned()
+    };
+    messages.iter().map(text).filter(|message| !message.starts_with("log: ")).collect()
 }
 
-/// Some versions log every message of the console as INFO; what Chromium itself tells as an error
-/// is known by its words.
-fn told_as_error(message: &str) -> bool {
-    ["Uncaught", "Refused to", "Failed to", "violates the following", "Not allowed to"]
-        .iter()
-        .any(|words| message.contains(words))
+/// A line's `pid:tid:date:...` and what comes after it.
+fn log_head(line: &str) -> Option<(&str, &str)> {
+    let (head, message) = line.strip_prefix('[')?.split_once("] ")?;
+    let mut parts = head.split(':');
+    let number = |part: Option<&str>| part.is_some_and(|part| part.parse::<u32>().is_ok());
+    (number(parts.next()) && number(parts.next()) && parts.count() >= 2).then_some((head, message))
 }
 
 /// What the page's text is, of how `--dump-dom` writes it.

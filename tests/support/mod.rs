@@ -2,6 +2,7 @@
 //! as a real program.
 #![allow(dead_code, reason = "each test file is a program of its own and uses a part of this")]
 
+pub mod chromium;
 pub mod study;
 
 use std::collections::HashMap;

@@ -215,7 +215,7 @@ fn show(
     let text = match report.form {
         Form::Markdown => format!("\n\n{}\n\n{}\n\n", caption.markdown(), grid.markdown()),
         Form::Html => report.block(format!(
-            "<figure class=\"chart\" id=\"figure-{at}\" data-from=\"{}\">\n{}{}\n<details>\n\
+            "<figure class=\"chart\" id=\"figure-{at}\" data-from=\"{}\">\n{}<div class=\"chart-box\">\n{}</div>\n<details>\n\
              <summary>The numbers</summary>\n<div class=\"scroll\">\n{}</div>\n</details>\n</figure>\n",
             html(&caption.from),
             caption.html(),
