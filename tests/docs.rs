@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use support::{TestSpace, repository};
 
 /// The heading in docs/manifest.md of each part of the schema.
-const PARTS: [(&str, &str); 16] = [
+const PARTS: [(&str, &str); 17] = [
     ("pipeline", "## `[pipeline]`"),
     ("github", "## `[github]`"),
     ("models", "## `[models.NAME]`"),
@@ -26,6 +26,7 @@ const PARTS: [(&str, &str); 16] = [
     ("kind split", "## Kind `split`"),
     ("kind sample", "## Kind `sample`"),
     ("kind agreement", "## Kind `agreement`"),
+    ("kind calls", "## Kind `calls`"),
     ("kind report", "## Kind `report`"),
     ("profiles", "## `[profiles.NAME]`"),
     ("env", "# The manifest"),

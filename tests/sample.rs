@@ -43,9 +43,30 @@ fn it_writes_every_output_without_a_call_and_then_nothing_runs() {
         ("final_bug_results_with_root_cause_completed", 15),
         ("final_bug_results_with_root_cause_completed_symptom", 28),
         ("fixed_bug_content", 28),
+        ("labels", 81),
+        ("calls", 4),
     ];
     for (output, rows) in outputs {
         assert_eq!(space.rows(&format!("data/sample/{output}.json")).len(), rows, "{output}");
+    }
+    let tables = [
+        ("labels_to_fill", 53),
+        ("people_agreement", 106),
+        ("agreement", 165),
+        ("scores", 10),
+        ("disagreements", 3),
+        ("confidence", 12),
+        ("funnel", 7),
+        ("symptoms_by_engine", 15),
+        ("causes_by_symptom", 15),
+        ("monthly", 207),
+        ("trends", 9),
+        ("effort", 6),
+    ];
+    for (output, rows) in tables {
+        let text = space.read(&format!("data/sample/{output}.csv"));
+        let records = csv::Reader::from_reader(text.as_bytes()).into_records().count();
+        assert_eq!(records, rows, "{output}");
     }
     assert!(ran.stderr.contains("look at: data/sample/"), "{}", ran.stderr);
     let mut found: Vec<String> = std::fs::read_dir(space.path().join("data/sample"))
@@ -53,7 +74,7 @@ fn it_writes_every_output_without_a_call_and_then_nothing_runs() {
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
     found.sort();
-    assert_eq!(found.len(), outputs.len(), "only outputs stand there: {found:?}");
+    assert_eq!(found.len(), outputs.len() + tables.len() + 2, "only outputs stand there: {found:?}");
 
     let again = sample(&space).expect(0);
     assert_eq!(again.json()["calls_cached"], 0, "nothing is even looked up");
