@@ -19,7 +19,7 @@ use super::budget::{Budget, Limits, Reserved};
 use super::call::{
     ATTEMPTS, Answer, CallError, MOVED, Method, Request, Service, Stop, TOOK_MS, is_search,
 };
-use super::cassette::Cassette;
+use super::cassette::{Cassette, recorded_call};
 use super::completion::is_response;
 use super::limiter::{Expected, Held, Left, Limiter, Permit};
 use super::troubles::Troubles;
@@ -237,11 +237,7 @@ impl Transport {
     /// The recorded answer to `request`, if there is one.
     pub fn recorded(&self, request: &Request) -> Result<Option<Answer>, CallError> {
         let key = request.key();
-        let cassette = self.cassette.as_ref().filter(|_| !self.store.is_replaced(key));
-        let found = match cassette.and_then(|cassette| cassette.get(key)) {
-            Some(record) => Some(record),
-            None => self.store.call(key)?,
-        };
+        let found = recorded_call(self.cassette.as_deref(), &self.store, key)?;
         let Some(record) = found else { return Ok(None) };
         let noted = record.headers.get(CREDENTIALS).map(String::as_str).unwrap_or("");
         let ours = credentials(request);
