@@ -9,7 +9,8 @@ use toml::Spanned;
 use crate::clients::Cassette;
 use crate::graph::{Cycle, Graph, Node, NodeKind};
 use crate::manifest::{
-    Elsewhere, Manifest, Problem, Problems, ProfileChoice, Project, StageDecl, did_you_mean, nearest,
+    Elsewhere, Manifest, Problem, Problems, ProfileChoice, Project, StageDecl, did_you_mean,
+    nearest,
 };
 use crate::stages::{self, Columns, Compile, Compiled, Expect, InputInfo, Kind};
 use crate::store::{FileState, Store, Stretches, input_note};

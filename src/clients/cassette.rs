@@ -102,7 +102,9 @@ impl Cassette {
                 let wrong = |what: String| format!("the cassette {shown}, line {number}: {what}");
                 let line = Line::read(&text).map_err(wrong)?;
                 if line.left_out.is_some() {
-                    return Err(wrong("the bodies of its calls were left out: it answers none".into()));
+                    return Err(wrong(
+                        "the bodies of its calls were left out: it answers none".into(),
+                    ));
                 }
                 places.insert(line.key().map_err(wrong)?, (offset, length));
             }

@@ -59,7 +59,9 @@ fn not_as_made(look: &Look<'_>, at: usize, table: Digest, last: &StageRecord) ->
         return Some("has a table from before, which its outputs do not show".into());
     }
     if last.accepted {
-        return Some("was accepted: its table is not what the manifest makes (`--force` makes it)".into());
+        return Some(
+            "was accepted: its table is not what the manifest makes (`--force` makes it)".into(),
+        );
     }
     let expect = look.pipeline.stages[at].expect.as_ref();
     match expect.is_some_and(|expect| last.held != Some(expect.digest(table).hex())) {
