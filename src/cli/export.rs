@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::style::{Style, bytes, count};
+use super::style::{Style, bytes, count, one_line};
 use super::{Exit, Shared};
 use crate::engine::{Look, LookError};
 use crate::manifest::clean;
@@ -24,7 +24,8 @@ looks like a secret and is not allowed.";
 #[command(after_help = EXAMPLE)]
 pub(super) struct Arguments {
     /// The package to write: NAME.tar.zst
-    file: PathBuf,
+    #[arg(value_name = "FILE")]
+    package: PathBuf,
     /// Leave out what may not be handed on: the bodies of requests and answers, and the tables that
     /// outputs hold. Their sizes and digests stay, for `flow verify` to compare
     #[arg(long)]
@@ -49,7 +50,8 @@ fn export(arguments: &Arguments, shared: &Shared, style: &Style) -> Result<Exit,
     let _lock = lock.map_err(|error| failed(error.into()))?;
     let look = Look::new(&pipeline).map_err(|error: LookError| failed(error.into()))?;
     let bodies = !arguments.without_bodies;
-    let packing = Packing::gather(&look, &shared.file, &arguments.file, bodies).map_err(failed)?;
+    let packing =
+        Packing::gather(&look, &shared.file, &arguments.package, bodies).map_err(failed)?;
     let is_allowed = |finding: &&Finding| arguments.allow.contains(&finding.id);
     let (allowed, found): (Vec<&Finding>, Vec<&Finding>) =
         packing.findings().iter().partition(is_allowed);
@@ -72,13 +74,13 @@ fn export(arguments: &Arguments, shared: &Shared, style: &Style) -> Result<Exit,
         let texts = count(allowed.len() as u64, "text");
         style.say(&format!("packed as allowed: {texts} that look like a secret"));
     }
-    packing.write(&arguments.file).map_err(failed)?;
+    packing.write(&arguments.package).map_err(failed)?;
     let (files, calls) = packing.counts();
-    let size = arguments.file.metadata().map_or(0, |metadata| metadata.len());
+    let size = arguments.package.metadata().map_or(0, |metadata| metadata.len());
     let without = if bodies { "" } else { " without their bodies" };
     style.say(&clean(&format!(
         "{} written, {}: {}, {} in the cassette{without}",
-        arguments.file.display(),
+        arguments.package.display(),
         bytes(size),
         count(files, "file"),
         count(calls, "call"),
@@ -98,13 +100,10 @@ pub(super) fn told(error: &PackageError, style: &Style) -> Exit {
             style.warn(&problems.render(style.color));
             Exit::Wrong
         }
-        PackageError::Name(_) | PackageError::NoCassette(_) => {
-            style.error(&error.to_string());
-            Exit::Wrong
-        }
         error => {
-            style.error(&error.to_string());
-            Exit::Incomplete
+            // A stranger's names stay on one line, so that none passes for a line of ours.
+            style.error(&one_line(&error.to_string(), 2000));
+            if error.is_of_the_file() { Exit::Wrong } else { Exit::Incomplete }
         }
     }
 }

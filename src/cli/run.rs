@@ -7,9 +7,8 @@ use std::sync::Arc;
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::export::told;
 use super::progress::Progress;
-use super::style::{BOLD, DIM, GREEN, RED, Style, YELLOW, count, grouped};
+use super::style::{BOLD, DIM, GREEN, RED, Style, YELLOW, count, grouped, one_line};
 use super::what::What;
 use super::{Exit, Shared};
 use crate::clients::Limits;
@@ -136,9 +135,15 @@ pub(super) fn main(arguments: &Arguments, shared: &Shared, style: &Style) -> Exi
 fn load(arguments: &Arguments, shared: &Shared, style: &Style) -> Result<Pipeline, Exit> {
     let mut options = shared.options(shared.profile.as_deref());
     if let Some(file) = &arguments.cassette {
-        let recorded = recorded(file).map_err(|error| told(&error, style))?;
+        let recorded = recorded(file).map_err(|error| {
+            style.error(&one_line(&error.to_string(), 2000));
+            Exit::Wrong
+        })?;
         options.cassette = Some(Arc::new(recorded.cassette));
-        options.addresses = recorded.addresses;
+        // A package may be a stranger's: no call goes to an address of its, and no key with it.
+        if arguments.offline {
+            options.addresses = recorded.addresses;
+        }
     }
     Pipeline::load(&options).map_err(|problems| {
         style.warn(&problems.render(style.color));

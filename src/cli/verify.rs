@@ -10,7 +10,6 @@ use super::run::listen;
 use super::style::{Style, count, one_line};
 use super::{Exit, Shared};
 use crate::engine::Look;
-use crate::manifest::clean;
 use crate::package::{Compared, Comparison, PackageError, State, Unpacked, compare, replay};
 use crate::pipeline::Pipeline;
 
@@ -26,7 +25,8 @@ and no key is needed. A package without bodies is compared with the project in t
 #[command(after_help = EXAMPLE)]
 pub(super) struct Arguments {
     /// The package: NAME.tar.zst
-    file: PathBuf,
+    #[arg(value_name = "FILE")]
+    package: PathBuf,
     /// Let its `command` stages run their programs: look at them first
     #[arg(long)]
     run_commands: bool,
@@ -39,10 +39,10 @@ pub(super) fn main(arguments: &Arguments, shared: &Shared, style: &Style) -> Exi
 }
 
 fn verify(arguments: &Arguments, shared: &Shared, style: &Style) -> Result<Exit, Exit> {
-    let package = Unpacked::open(&arguments.file).map_err(|error| told(&error, style))?;
+    let package = Unpacked::open(&arguments.package).map_err(|error| told(&error, style))?;
     if shared.profile.is_some() && shared.profile.as_deref() != package.profile() {
         let profile = match package.profile() {
-            Some(profile) => format!("under the profile `{profile}`"),
+            Some(profile) => format!("under the profile `{}`", one_line(profile, 100)),
             None => "without a profile".to_owned(),
         };
         style.error(&format!("the package was exported {profile}; leave `--profile` out"));
@@ -73,7 +73,7 @@ fn replayed(package: &Unpacked, run_commands: bool, style: &Style) -> Result<Exi
     runtime.shutdown_background();
     let comparison = comparison.map_err(|error| told(&error, style))?;
     for trouble in &comparison.troubles {
-        style.warn(&clean(trouble));
+        style.warn(&one_line(trouble, 2000));
     }
     lines(&comparison.outputs, style);
     let outputs = &comparison.outputs;

@@ -92,6 +92,26 @@ pub enum PackageError {
     Store(#[from] StoreError),
 }
 
+impl PackageError {
+    /// Whether the file that was named cannot be used, whatever the project is like.
+    pub fn is_of_the_file(&self) -> bool {
+        use PackageError::*;
+        matches!(
+            self,
+            Name(_)
+                | Unreadable { .. }
+                | NoPackage { .. }
+                | Damaged { .. }
+                | Unsafe { .. }
+                | Later { .. }
+                | NoBodies(_)
+                | Commands { .. }
+                | NoCassette(_)
+                | Cassette(_)
+        )
+    }
+}
+
 /// `package.json`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Listing {
