@@ -10,7 +10,7 @@ use std::path::Path;
 use flow::table::Digest;
 use serde_json::{Value, json};
 use support::study::{self, OUTPUTS};
-use support::{Ran, TestSpace};
+use support::{Ran, Simulator, TestSpace};
 use tar::{Builder, EntryType, Header};
 
 /// A key as OpenAI's are, that is none.
@@ -691,4 +691,147 @@ fn no_call_goes_to_an_address_of_a_package() {
     space.edit("classify.md", "Classify", "Judge");
     let ran = space.run(&["--cassette", "p.tar.zst"]).expect(0);
     assert_eq!(ran.stage("classify")["calls"], 2);
+}
+
+/// Exports a study of a simulator that is gone then, and holds what it makes elsewhere against it.
+#[track_caller]
+fn assert_replays(space: &TestSpace, simulator: Simulator) {
+    drop(simulator);
+    space.flow(&["export", "p.tar.zst"]).expect(0);
+    let elsewhere = alone(TestSpace::new());
+    elsewhere.write("p.tar.zst", bytes(space, "p.tar.zst"));
+    let ran = elsewhere.flow(&["verify", "p.tar.zst"]).expect(0);
+    assert!(ran.stdout.contains("it makes the same bytes here"), "{}", ran.stdout);
+}
+
+#[test]
+fn odd_answers_of_github_are_packed_with_all_that_was_asked_for_them() {
+    let simulator = Simulator::start(&["--repos", "2", "--items", "30", "--seed", "3"]);
+    simulator.item(json!({
+        "repo": "acme/engine-1", "number": 31, "kind": "pull", "title": "a fix",
+        "merged_at": "2025-01-01T00:00:00Z", "diff": "diff --git a/a.c b/a.c\n--- a/a.c\n\
+            +++ b/a.c\n@@ -1,1 +1,2 @@\n line\n+more\n",
+    }));
+    let at = |path: &str| format!("/github/repos/acme/engine-1/{path}");
+    simulator.fault(json!({ "path": at("issues/2"), "status": 403,
+        "body": r#"{"message": "Repository access blocked", "block": {"reason": "tos"}}"# }));
+    simulator.fault(json!({ "path": at("pulls/31"), "status": 422, "times": 1,
+        "body": r#"{"message": "Sorry, this diff is taking too long to generate.",
+            "errors": [{"resource": "PullRequest", "field": "diff", "code": "not_available"}]}"# }));
+    let place = json!({ "repo": "acme/engine-2", "number": 5 });
+    simulator.item(json!({ "repo": "acme/engine-1", "number": 5, "moved_to": place }));
+    let mut space = TestSpace::new();
+    space.write(
+        "pipeline.toml",
+        format!(
+            r#"
+[pipeline]
+name = "test"
+[github]
+base_url = "{}/github"
+token = {{ env = "TEST_TOKEN" }}
+attempts = 2
+concurrency = 1
+[[tables.repos]]
+repo = "acme/engine-1"
+[stages.items]
+kind = "github"
+inputs = ["repos"]
+list = "/repos/{{{{ repo }}}}/issues?state=all&sort=created&direction=asc&per_page=20"
+pick = "{{number, title}}"
+key = ["number"]
+outputs = ["data/items.jsonl"]
+[stages.found]
+kind = "github"
+inputs = ["numbers.jsonl"]
+key = ["number"]
+get = "/repos/acme/engine-1/issues/{{{{ number }}}}"
+pick = "{{title, url}}"
+outputs = ["data/found.jsonl"]
+[stages.diffs]
+kind = "github"
+inputs = ["pulls.jsonl"]
+key = ["number"]
+diff = "/repos/acme/engine-1/pulls/{{{{ number }}}}"
+outputs = ["data/diffs.jsonl"]
+"#,
+            simulator.address
+        ),
+    );
+    // The second issue is blocked, the fifth has moved, the last there is not.
+    let numbers = [1, 2, 5, 999].map(|number| format!("{{\"number\": {number}}}\n"));
+    space.write("numbers.jsonl", numbers.concat());
+    space.write("pulls.jsonl", "{\"number\": 31}\n");
+    space.env("NO_COLOR", "1").env("TEST_TOKEN", "a token of the test");
+    space.run(&[]).expect(0);
+    let outcomes: Vec<Value> = space.rows("data/found.jsonl");
+    let outcomes: Vec<&Value> = outcomes.iter().map(|row| &row["_outcome"]["status"]).collect();
+    assert_eq!(outcomes, [&Value::Null, &json!(403), &json!(301), &json!(404)]);
+    assert_eq!(space.rows("data/diffs.jsonl")[0]["from"], "files");
+
+    // What has changed since takes the place of what there was.
+    simulator.item(json!({ "repo": "acme/engine-1", "number": 1, "title": "Another title" }));
+    space.run(&["--refresh", "found,items"]).expect(0);
+    assert!(space.read("data/found.jsonl").contains("Another title"));
+    // The stages that were not asked again look whether they stand on it.
+    space.run(&[]).expect(0);
+    assert_replays(&space, simulator);
+}
+
+#[test]
+fn repairs_samples_and_batches_of_models_are_packed() {
+    let simulator = Simulator::start(&["--vary"]);
+    // Without it a batch is looked at every few seconds.
+    simulator.fault(json!({"path": "/v1/batches", "headers": {"retry-after": "0.05"}}));
+    simulator.fault(
+        json!({"path": "/v1/chat/completions", "match": "row 2.", "says": "wrong_json", "times": 1}),
+    );
+    let mut space = TestSpace::new();
+    space.write(
+        "pipeline.toml",
+        format!(
+            r#"
+[pipeline]
+name = "test"
+[models.small]
+base_url = "{}/v1"
+api_key = {{ env = "MODEL_KEY" }}
+model = "tiny"
+[stages.sampled]
+kind = "llm"
+inputs = ["rows.jsonl"]
+key = ["id"]
+model = "small"
+samples = 3
+prompt = "p.md"
+schema = "s.json"
+outputs = ["data/sampled.jsonl"]
+[stages.batched]
+kind = "llm"
+inputs = ["rows.jsonl"]
+key = ["id"]
+model = "small"
+batch = true
+prompt = "q.md"
+schema = "s.json"
+outputs = ["data/batched.jsonl"]
+"#,
+            simulator.address
+        ),
+    );
+    space.write("rows.jsonl", (1..=4).map(|id| format!("{{\"id\": {id}}}\n")).collect::<String>());
+    space.write("p.md", "Label row {{ id }}.");
+    space.write("q.md", "Label once more row {{ id }}.");
+    space.write(
+        "s.json",
+        r#"{"type": "object", "properties": {"label": {"type": "string", "enum": ["bug", "other"]}},
+            "required": ["label"], "additionalProperties": false}"#,
+    );
+    space.env("NO_COLOR", "1").env("MODEL_KEY", "the key of the test");
+    space.run(&[]).expect(0);
+    let rows = space.rows("data/sampled.jsonl");
+    assert_eq!(rows.len(), 12);
+    let repairs = rows.iter().filter(|row| row["_call"]["repairs"] == 1).count();
+    assert_eq!(repairs, 1, "an answer was asked again");
+    assert_replays(&space, simulator);
 }
