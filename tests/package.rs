@@ -835,3 +835,32 @@ outputs = ["data/batched.jsonl"]
     assert_eq!(repairs, 1, "an answer was asked again");
     assert_replays(&space, simulator);
 }
+
+#[test]
+fn an_answer_that_is_gone_is_told_with_what_to_do() {
+    let simulator = study::simulator(3, 0);
+    let space = study::study(&simulator);
+    space.run(&[]).expect(0);
+    let change = |sql: &str| {
+        let database = rusqlite::Connection::open(space.path().join("cache/flow.db")).unwrap();
+        assert_eq!(database.execute(sql, []).unwrap(), 1);
+    };
+    let one = "key = (SELECT key FROM calls WHERE method = 'POST' LIMIT 1)";
+    change(&format!("DELETE FROM calls WHERE {one}"));
+    let ran = space.flow(&["export", "p.tar.zst"]).expect(1);
+    let help =
+        "an answer that `classify` stands on is not stored; `flow run classify --only --force`";
+    assert!(ran.stderr.contains(help), "{}", ran.stderr);
+    space.run(&["classify", "--only", "--force"]).expect(0);
+    space.run(&[]).expect(0);
+    space.flow(&["export", "p.tar.zst"]).expect(0);
+
+    change(&format!("UPDATE calls SET body = x'00' WHERE {one}"));
+    let ran = space.flow(&["export", "q.tar.zst"]).expect(1);
+    assert!(ran.stderr.contains(" is damaged: `flow cache verify` drops it"), "{}", ran.stderr);
+    space.flow(&["cache", "verify"]).expect(1);
+    space.run(&["classify", "--only", "--force"]).expect(0);
+    space.run(&[]).expect(0);
+    space.flow(&["export", "q.tar.zst"]).expect(0);
+    space.flow(&["verify", "q.tar.zst"]).expect(0);
+}

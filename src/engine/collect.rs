@@ -157,13 +157,20 @@ pub fn stood_on(pipeline: &Pipeline, store: &Store) -> Result<BTreeSet<CallKey>,
         let definition = definition(pipeline, stage);
         looked.each_asked(at, |_, carried, ask| {
             let key = memo_key(definition, &carried, &ask);
-            let Some(memo) = store.memo(key, None)? else {
-                return Err(StageError::Failed(format!(
-                    "it is not known any more what answers a row of `{0}` stands on; make it again \
-                     on recorded answers: `flow run {0} --only --force`",
-                    stage.name
-                )));
+            let again = |what: &str| {
+                let name = &stage.name;
+                let what = format!("{what}; `flow run {name} --only --force` makes its rows again");
+                Err(StageError::Failed(what))
             };
+            let Some(memo) = store.memo(key, None)? else {
+                return again(&format!("what a row of `{}` stands on is not known", stage.name));
+            };
+            for call in &memo.calls {
+                if !looked.transport.is_recorded(*call)? {
+                    let stage = &stage.name;
+                    return again(&format!("an answer that `{stage}` stands on is not stored"));
+                }
+            }
             calls.extend(memo.calls);
             Ok(ControlFlow::Continue(()))
         })?;

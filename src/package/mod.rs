@@ -48,7 +48,10 @@ pub enum PackageError {
     Unready { lines: Vec<String> },
     #[error("`{path}` cannot be packed: {what}")]
     Unpackable { path: String, what: String },
-    #[error("the answer {0} is no longer stored; `flow cache verify`, then `flow run`, asks again")]
+    #[error(
+        "the stored answer {0} is damaged: `flow cache verify` drops it, and `flow run STAGE --only \
+         --force` asks again, where STAGE is the one that stands on it"
+    )]
     NoCall(String),
     #[error("`{0}` changed while it was packed; nothing was written, export again")]
     Changed(String),

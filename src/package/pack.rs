@@ -261,7 +261,7 @@ impl Read for Lines<'_> {
             let Some(key) = self.calls.next() else { return Ok(0) };
             let cassette = self.look.pipeline.cassette.as_deref();
             let record = recorded_call(cassette, &self.look.store, *key);
-            let record = record.map_err(io::Error::other)?;
+            let record = record.map_err(|error| io::Error::other(PackageError::from(error)))?;
             let gone = || io::Error::other(PackageError::NoCall(key.0.hex()));
             let line = self.line.get_mut();
             line.clear();
@@ -279,7 +279,10 @@ enum Fault {
 
 impl From<io::Error> for Fault {
     fn from(error: io::Error) -> Fault {
-        Fault::Io(error)
+        match error.downcast::<PackageError>() {
+            Ok(own) => Fault::Package(own),
+            Err(error) => Fault::Io(error),
+        }
     }
 }
 
@@ -315,5 +318,9 @@ fn is_program(place: &Path) -> bool {
 }
 
 fn unreadable(path: &str, error: io::Error) -> PackageError {
+    let error = match error.downcast::<PackageError>() {
+        Ok(own) => return own,
+        Err(error) => error,
+    };
     PackageError::Unreadable { path: format!("`{path}`"), error }
 }

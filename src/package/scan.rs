@@ -84,7 +84,8 @@ impl Scan {
         for name in names {
             let Some(value) = secret_in(&name) else { continue };
             // A secret of many lines is found by any of them.
-            let lines = value.lines().map(str::trim).filter(|line| line.chars().count() >= SHORTEST);
+            let lines =
+                value.lines().map(str::trim).filter(|line| line.chars().count() >= SHORTEST);
             values.extend(lines.map(|line| (name.clone(), line.to_owned())));
         }
         Scan { values }
