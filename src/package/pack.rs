@@ -17,6 +17,7 @@ use crate::clients::{recorded_call, write_call};
 use crate::engine::{Look, stood_on, unready};
 use crate::pipeline::{InputRef, Pipeline};
 use crate::store::{CallKey, write_aside};
+use crate::table::Format;
 
 /// How hard zstd tries: an archive is written once and read by many.
 const LEVEL: i32 = 9;
@@ -309,7 +310,7 @@ fn file_name(manifest: &Path) -> Result<String, PackageError> {
 
 /// Whether an output holds rows, and with them what was answered.
 fn is_table(path: &str) -> bool {
-    crate::table::Format::of(Path::new(path)).is_some()
+    matches!(Format::of(Path::new(path)), Some(Format::Json | Format::Jsonl | Format::Csv))
 }
 
 /// A script that is started by its name must stay one.
