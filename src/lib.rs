@@ -10,6 +10,7 @@ pub mod clients;
 pub mod engine;
 pub mod graph;
 pub mod manifest;
+pub mod package;
 pub mod pipeline;
 pub mod programs;
 pub mod schema;

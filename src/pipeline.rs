@@ -1,6 +1,6 @@
 //! A pipeline: a manifest read, checked and compiled under one profile, with its graph.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -9,7 +9,8 @@ use toml::Spanned;
 use crate::clients::Cassette;
 use crate::graph::{Cycle, Graph, Node, NodeKind};
 use crate::manifest::{
-    Manifest, Problem, Problems, ProfileChoice, Project, StageDecl, did_you_mean, nearest,
+    Elsewhere, Manifest, Problem, Problems, ProfileChoice, Project, StageDecl, did_you_mean,
+    nearest,
 };
 use crate::stages::{self, Columns, Compile, Compiled, Expect, InputInfo, Kind};
 use crate::store::{FileState, Store, Stretches, input_note};
@@ -23,6 +24,11 @@ pub struct LoadOptions {
     /// The manifest, relative to `folder`; `pipeline.toml` where it is empty.
     pub file: PathBuf,
     pub profile: Option<String>,
+    /// Recorded calls that stand in the place of any profile's.
+    pub cassette: Option<Arc<Cassette>>,
+    /// Addresses that the manifest takes from the environment, by their variables: what is here goes
+    /// before what is set.
+    pub addresses: BTreeMap<String, String>,
 }
 
 /// A pipeline that can be drawn, planned and run.
@@ -30,12 +36,14 @@ pub struct Pipeline {
     pub name: String,
     pub project: Project,
     pub profile: ProfileChoice,
-    /// The profile's recorded calls.
+    /// The profile's recorded calls, or those that were given in their place.
     pub cassette: Option<Arc<Cassette>>,
     /// The environment variable of GitHub's token.
     pub github_token: Option<String>,
     /// The names of all profiles.
     pub profiles: Vec<String>,
+    /// The environment variables that addresses were taken from, with what they held.
+    pub addresses: BTreeMap<String, String>,
     pub params: Row,
     /// In the order of the manifest.
     pub stages: Vec<Stage>,
@@ -93,11 +101,14 @@ impl Pipeline {
             }
         };
         let profile = options.profile.as_deref();
-        let manifest = Manifest::parse(&source, &source.text, project, profile, &mut problems);
+        let addresses = options.addresses.clone();
+        let elsewhere = Elsewhere { cassette: options.cassette.is_some(), addresses };
+        let manifest =
+            Manifest::parse(&source, &source.text, project, profile, &elsewhere, &mut problems);
         let Some(manifest) = manifest else {
             return Err(problems);
         };
-        let pipeline = build(&manifest, &mut problems);
+        let pipeline = build(&manifest, options.cassette.clone(), &mut problems);
         match pipeline {
             Some(pipeline) if problems.is_empty() => Ok(pipeline),
             _ => Err(problems),
@@ -134,7 +145,11 @@ impl Pipeline {
     }
 }
 
-fn build(manifest: &Manifest<'_>, problems: &mut Problems) -> Option<Pipeline> {
+fn build(
+    manifest: &Manifest<'_>,
+    cassette: Option<Arc<Cassette>>,
+    problems: &mut Problems,
+) -> Option<Pipeline> {
     if manifest.stages.is_empty() && manifest.unread.is_empty() {
         let problem = Problem::new("the manifest has no stage").at(&manifest.source, 0..0);
         problems.add(problem.help("add `[stages.NAME]` with a `kind`"));
@@ -191,11 +206,17 @@ fn build(manifest: &Manifest<'_>, problems: &mut Problems) -> Option<Pipeline> {
     }
     let outputs = outputs(manifest, problems);
     check_outputs(manifest, &inputs, &compiled, &outputs, problems);
-    let cassette = manifest.profile.cassette.as_deref().map(Cassette::open).transpose();
-    let cassette = cassette.unwrap_or_else(|what| {
-        problems.add(Problem::new(what).help("record it again"));
-        None
-    });
+    let cassette = match (cassette, &manifest.profile.cassette) {
+        (Some(given), _) => Some(given),
+        (None, None) => None,
+        (None, Some(path)) => match Cassette::open(path) {
+            Ok(cassette) => Some(Arc::new(cassette)),
+            Err(what) => {
+                problems.add(Problem::new(what).help("record it again"));
+                None
+            }
+        },
+    };
     if !problems.is_empty() {
         return None;
     }
@@ -221,9 +242,10 @@ fn build(manifest: &Manifest<'_>, problems: &mut Problems) -> Option<Pipeline> {
         name: manifest.pipeline.name.clone(),
         project: manifest.project.clone(),
         profile: manifest.profile.clone(),
-        cassette: cassette.map(Arc::new),
+        cassette,
         github_token: manifest.github.token.as_ref().map(|token| token.env.clone()),
         profiles: manifest.profiles.clone(),
+        addresses: manifest.addresses.clone(),
         params: manifest.params.clone(),
         stages,
         order,

@@ -5,6 +5,7 @@ mod cache;
 mod cassette;
 mod check;
 mod diff;
+mod export;
 mod graph;
 mod log;
 mod plan;
@@ -13,6 +14,7 @@ mod run;
 mod schema;
 mod status;
 mod style;
+mod verify;
 mod what;
 mod why;
 
@@ -103,6 +105,10 @@ enum Command {
     Accept(accept::Arguments),
     /// Write every stored call to a file that a profile's `cassette` can name
     Cassette(cassette::Arguments),
+    /// Pack the study, its outputs and the calls that they stand on into one file, for others
+    Export(export::Arguments),
+    /// Tell whether a package makes the same bytes here
+    Verify(verify::Arguments),
     /// Print the JSON Schema of the manifest, for editors
     Schema(schema::Arguments),
 }
@@ -164,6 +170,8 @@ pub fn main() -> ExitCode {
         Command::Diff(arguments) => diff::main(arguments, &cli.shared, &style),
         Command::Cache(arguments) => cache::main(arguments, &cli.shared, &style),
         Command::Cassette(arguments) => cassette::main(arguments, &cli.shared, &style),
+        Command::Export(arguments) => export::main(arguments, &cli.shared, &style),
+        Command::Verify(arguments) => verify::main(arguments, &cli.shared, &style),
         Command::Schema(arguments) => schema::main(arguments, &style),
     });
     let exit = std::panic::catch_unwind(work).unwrap_or_else(|_| {

@@ -1,13 +1,14 @@
 //! `flow run`
 
 use std::collections::HashSet;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::progress::Progress;
-use super::style::{BOLD, DIM, GREEN, RED, Style, YELLOW, count, grouped};
+use super::style::{BOLD, DIM, GREEN, RED, Style, YELLOW, count, grouped, one_line};
 use super::what::What;
 use super::{Exit, Shared};
 use crate::clients::Limits;
@@ -16,9 +17,16 @@ use crate::engine::{
     plan, run,
 };
 use crate::manifest::clean;
+use crate::package::recorded;
 use crate::pipeline::{Pipeline, Stage};
 
+const EXAMPLE: &str = "\
+Examples:
+  flow run classify --limit 20
+  flow run --offline --cassette ../study.tar.zst";
+
 #[derive(Args)]
+#[command(after_help = EXAMPLE)]
 pub(super) struct Arguments {
     #[command(flatten)]
     what: What,
@@ -28,6 +36,10 @@ pub(super) struct Arguments {
     /// Make no call: what is not recorded is an error that names it
     #[arg(long, conflicts_with = "refresh")]
     offline: bool,
+    /// Answer from the recorded calls of FILE, a `.jsonl` cassette or a `.tar.zst` package, in the place
+    /// of the profile's
+    #[arg(long, value_name = "FILE")]
+    cassette: Option<PathBuf>,
     /// Wait for another run in the folder to end
     #[arg(long)]
     wait: bool,
@@ -70,7 +82,7 @@ impl Arguments {
 }
 
 pub(super) fn main(arguments: &Arguments, shared: &Shared, style: &Style) -> Exit {
-    let pipeline = match shared.load(style) {
+    let pipeline = match load(arguments, shared, style) {
         Ok(pipeline) => Arc::new(pipeline),
         Err(exit) => return exit,
     };
@@ -119,6 +131,26 @@ pub(super) fn main(arguments: &Arguments, shared: &Shared, style: &Style) -> Exi
     }
 }
 
+/// Reads the pipeline, with the recorded calls that were named.
+fn load(arguments: &Arguments, shared: &Shared, style: &Style) -> Result<Pipeline, Exit> {
+    let mut options = shared.options(shared.profile.as_deref());
+    if let Some(file) = &arguments.cassette {
+        let recorded = recorded(file).map_err(|error| {
+            style.error(&one_line(&error.to_string(), 2000));
+            Exit::Wrong
+        })?;
+        options.cassette = Some(Arc::new(recorded.cassette));
+        // A package may be a stranger's: no call goes to an address of its, and no key with it.
+        if arguments.offline {
+            options.addresses = recorded.addresses;
+        }
+    }
+    Pipeline::load(&options).map_err(|problems| {
+        style.warn(&problems.render(style.color));
+        Exit::Wrong
+    })
+}
+
 /// What a run that stopped has left to do.
 fn tell_left(pipeline: &Pipeline, options: &RunOptions, style: &Style) {
     // What was asked again, was; what was forced would be forced once more.
@@ -132,7 +164,7 @@ fn tell_left(pipeline: &Pipeline, options: &RunOptions, style: &Style) {
 
 /// The first Ctrl-C (or SIGTERM) lets what is under way land; the second ends the process. Either
 /// way every answer that came is stored.
-fn listen(handle: RunHandle, progress: Progress) {
+pub(super) fn listen(handle: RunHandle, progress: Progress) {
     tokio::spawn(async move {
         let signals = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
         let (Ok(mut interrupt), Ok(mut terminate)) = signals else { return };

@@ -31,10 +31,47 @@ struct Line {
     body: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     body_hex: Option<String>,
+    /// Of the bodies only this is here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    left_out: Option<LeftOut>,
     source: String,
 }
 
+/// What stands in the place of a call's bodies where they may not be handed on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LeftOut {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<Body>,
+    pub body: Body,
+}
+
+/// Enough of a body to know it by.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Body {
+    pub size: u64,
+    pub blake3: String,
+}
+
+impl Body {
+    pub fn of(bytes: &[u8]) -> Body {
+        Body { size: bytes.len() as u64, blake3: Digest::of(bytes).hex() }
+    }
+}
+
+/// A call of a cassette whose bodies were left out.
+#[derive(Debug)]
+pub struct Bodiless {
+    pub key: CallKey,
+    pub method: String,
+    pub url: String,
+    pub status: u16,
+    pub body: Body,
+}
+
 /// An open cassette: where each recorded call stands in the file.
+#[derive(Debug)]
 pub struct Cassette {
     file: File,
     places: HashMap<CallKey, (u64, usize)>,
@@ -43,9 +80,15 @@ pub struct Cassette {
 impl Cassette {
     /// Reads the whole file once; a line that is no recorded call is named in the error.
     pub fn open(path: &Path) -> Result<Cassette, String> {
-        let shown = path.strip_prefix(".").unwrap_or(path).display();
+        let shown = path.strip_prefix(".").unwrap_or(path).display().to_string();
+        let file = File::open(path).map_err(|error| format!("the cassette {shown}: {error}"))?;
+        Cassette::read(file, &shown)
+    }
+
+    /// Reads a file that is called `shown` in errors.
+    pub fn read(file: File, shown: &str) -> Result<Cassette, String> {
         let failed = |error: std::io::Error| format!("the cassette {shown}: {error}");
-        let mut reader = BufReader::new(File::open(path).map_err(failed)?);
+        let mut reader = BufReader::new(file);
         let mut places = HashMap::new();
         let mut offset = 0;
         let mut text = Vec::new();
@@ -57,11 +100,13 @@ impl Cassette {
             }
             if !text.trim_ascii().is_empty() {
                 let wrong = |what: String| format!("the cassette {shown}, line {number}: {what}");
-                let line: Line =
-                    serde_json::from_slice(&text).map_err(|error| wrong(error.to_string()))?;
-                let digest: Digest =
-                    line.key.parse().map_err(|error| wrong(format!("key: {error}")))?;
-                places.insert(CallKey(digest), (offset, length));
+                let line = Line::read(&text).map_err(wrong)?;
+                if line.left_out.is_some() {
+                    return Err(wrong(
+                        "the bodies of its calls were left out: it answers none".into(),
+                    ));
+                }
+                places.insert(line.key().map_err(wrong)?, (offset, length));
             }
             offset += length as u64;
         }
@@ -95,6 +140,74 @@ impl Cassette {
     }
 }
 
+/// The recorded answer for `key`: from the cassette, where none has taken its place, or from the store.
+pub fn recorded_call(
+    cassette: Option<&Cassette>,
+    store: &Store,
+    key: CallKey,
+) -> Result<Option<CallRecord>, StoreError> {
+    let cassette = cassette.filter(|_| !store.is_replaced(key));
+    match cassette.and_then(|cassette| cassette.get(key)) {
+        Some(record) => Ok(Some(record)),
+        None => store.call(key),
+    }
+}
+
+/// Writes one call as a line; without `bodies` only what tells them from others.
+pub fn write_call(
+    key: CallKey,
+    record: CallRecord,
+    bodies: bool,
+    out: &mut impl Write,
+) -> std::io::Result<()> {
+    let mut line = Line {
+        key: key.0.hex(),
+        method: record.method,
+        url: record.url,
+        accept: record.accept,
+        request: String::new(),
+        status: record.status,
+        headers: lasting(record.headers),
+        body: None,
+        body_hex: None,
+        left_out: None,
+        source: record.source.0,
+    };
+    if bodies {
+        line.request = String::from_utf8_lossy(&record.request).into_owned();
+        match String::from_utf8(record.body.to_vec()) {
+            Ok(text) => line.body = Some(text),
+            Err(error) => line.body_hex = Some(to_hex(error.as_bytes())),
+        }
+    } else {
+        let request = (!record.request.is_empty()).then(|| Body::of(&record.request));
+        line.left_out = Some(LeftOut { request, body: Body::of(&record.body) });
+    }
+    serde_json::to_writer(&mut *out, &line)?;
+    out.write_all(b"\n")
+}
+
+/// Reads a line that `write_call` wrote without bodies.
+pub fn read_bodiless(text: &[u8]) -> Result<Bodiless, String> {
+    let line = Line::read(text)?;
+    let key = line.key()?;
+    let Some(left_out) = line.left_out else {
+        return Err("it holds its bodies, which were to be left out".into());
+    };
+    let Line { method, url, status, .. } = line;
+    Ok(Bodiless { key, method, url, status, body: left_out.body })
+}
+
+impl Line {
+    fn read(text: &[u8]) -> Result<Line, String> {
+        serde_json::from_slice(text).map_err(|error| error.to_string())
+    }
+
+    fn key(&self) -> Result<CallKey, String> {
+        self.key.parse().map(CallKey).map_err(|error| format!("key: {error}"))
+    }
+}
+
 /// Writes every call of a store to a cassette, in an order that depends on the calls alone; returns
 /// how many there are.
 pub fn write_cassette(store: &Store, path: &Path) -> Result<u64, StoreError> {
@@ -105,24 +218,7 @@ pub fn write_cassette(store: &Store, path: &Path) -> Result<u64, StoreError> {
     let mut count = 0;
     write_aside(path, |file| {
         store.each_call(|key, record| {
-            let (body, body_hex) = match String::from_utf8(record.body.to_vec()) {
-                Ok(text) => (Some(text), None),
-                Err(error) => (None, Some(to_hex(error.as_bytes()))),
-            };
-            let line = Line {
-                key: key.0.hex(),
-                method: record.method,
-                url: record.url,
-                accept: record.accept,
-                request: String::from_utf8_lossy(&record.request).into_owned(),
-                status: record.status,
-                headers: lasting(record.headers),
-                body,
-                body_hex,
-                source: record.source.0,
-            };
-            serde_json::to_writer(&mut *file, &line).map_err(std::io::Error::from)?;
-            file.write_all(b"\n")?;
+            write_call(key, record, true, file)?;
             count += 1;
             Ok(())
         })

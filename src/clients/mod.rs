@@ -26,7 +26,9 @@ pub use call::{
     ATTEMPTS, Answer, BATCH, BatchLimits, CallError, Method, Request, Service, Stop, TOOK_MS,
     is_search,
 };
-pub use cassette::{Cassette, write_cassette};
+pub use cassette::{
+    Bodiless, Body, Cassette, LeftOut, read_bodiless, recorded_call, write_call, write_cassette,
+};
 pub use completion::{Api, Completion};
 pub use github::{Github, Go, Place};
 pub use graphql::{Query, QueryError};

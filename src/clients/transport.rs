@@ -19,7 +19,7 @@ use super::budget::{Budget, Limits, Reserved};
 use super::call::{
     ATTEMPTS, Answer, CallError, MOVED, Method, Request, Service, Stop, TOOK_MS, is_search,
 };
-use super::cassette::Cassette;
+use super::cassette::{Cassette, recorded_call};
 use super::completion::is_response;
 use super::limiter::{Expected, Held, Left, Limiter, Permit};
 use super::troubles::Troubles;
@@ -257,11 +257,7 @@ impl Transport {
 
     /// What is recorded under a key, whoever may ask for it.
     pub fn record(&self, key: CallKey) -> Result<Option<CallRecord>, CallError> {
-        let cassette = self.cassette.as_ref().filter(|_| !self.store.is_replaced(key));
-        match cassette.and_then(|cassette| cassette.get(key)) {
-            Some(record) => Ok(Some(record)),
-            None => Ok(self.store.call(key)?),
-        }
+        Ok(recorded_call(self.cassette.as_deref(), &self.store, key)?)
     }
 
     /// Whether an answer is recorded; reads none that is stored.

@@ -1,21 +1,21 @@
 //! What of the store the manifest and the last runs can reach: the rest may be collected. And what a
 //! stage has left there, to be forgotten.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::ops::ControlFlow;
 use std::time::SystemTime;
 
 use super::decide::{Before, Choices, as_it_was, file, keep_rows, record_profile, settled};
 use super::fingerprint::definition;
 use super::history::RunRecord;
-use super::rows::asked;
+use super::rows::{asked, memo_key};
 use crate::clients::{Limits, Request, Service, Transport, Usage};
 use crate::pipeline::{InputRef, Pipeline};
-use crate::stages::{StageError, Work};
+use crate::stages::{Ask, RowWork, StageError, Work};
 use crate::store::{
     Artifact, CallKey, Cleared, Collected, Gc, Lock, Store, StoreError, stretches_note,
 };
-use crate::table::Digest;
+use crate::table::{Digest, Row};
 
 /// What was forgotten of a stage, and what it took to get the answers.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -148,6 +148,36 @@ pub fn clear(
     Ok(forgotten)
 }
 
+/// The calls that the tables of `pipeline` stand on, which is up to date: those of each row of its
+/// stages, and no others that the store may hold.
+pub fn stood_on(pipeline: &Pipeline, store: &Store) -> Result<BTreeSet<CallKey>, StageError> {
+    let looked = Looked::new(pipeline, store)?;
+    let mut calls = BTreeSet::new();
+    for (at, stage) in pipeline.stages.iter().enumerate() {
+        let definition = definition(pipeline, stage);
+        looked.each_asked(at, |_, carried, ask| {
+            let key = memo_key(definition, &carried, &ask);
+            let again = |what: &str| {
+                let name = &stage.name;
+                let what = format!("{what}; `flow run {name} --only --force` makes its rows again");
+                Err(StageError::Failed(what))
+            };
+            let Some(memo) = store.memo(key, None)? else {
+                return again(&format!("what a row of `{}` stands on is not known", stage.name));
+            };
+            for call in &memo.calls {
+                if !looked.transport.is_recorded(*call)? {
+                    let stage = &stage.name;
+                    return again(&format!("an answer that `{stage}` stands on is not stored"));
+                }
+            }
+            calls.extend(memo.calls);
+            Ok(ControlFlow::Continue(()))
+        })?;
+    }
+    Ok(calls)
+}
+
 impl Forgotten {
     /// What the answers to `calls` took, at the price of one request of the stage.
     fn add_up(
@@ -193,6 +223,18 @@ impl<'a> Looked<'a> {
         at: usize,
         mut each: impl FnMut(Request) -> ControlFlow<()>,
     ) -> Result<(), StageError> {
+        self.each_asked(at, |work, _, ask| {
+            let (requests, _) = work.stage.foresee(&ask, &self.transport);
+            Ok(requests.into_iter().try_for_each(&mut each))
+        })
+    }
+
+    /// Tells `each` what stage `at`'s rows carry over and ask, where it calls.
+    fn each_asked(
+        &self,
+        at: usize,
+        mut each: impl FnMut(&RowWork, Row, Ask) -> Result<ControlFlow<()>, StageError>,
+    ) -> Result<(), StageError> {
         let stage = &self.pipeline.stages[at];
         let (Work::Rows(work), [input]) = (&stage.compiled.work, &stage.inputs[..]) else {
             return Ok(());
@@ -202,11 +244,9 @@ impl<'a> Looked<'a> {
         };
         for row in self.store.rows(&input) {
             // A row that cannot be asked about stands on nothing.
-            let Ok(Some((_, ask))) = asked(work, &row?) else { continue };
-            for request in work.stage.foresee(&ask, &self.transport).0 {
-                if each(request).is_break() {
-                    return Ok(());
-                }
+            let Ok(Some((carried, ask))) = asked(work, &row?) else { continue };
+            if each(work, carried, ask)?.is_break() {
+                return Ok(());
             }
         }
         Ok(())

@@ -37,6 +37,11 @@ impl StageState {
             StageState::Skipped => "skipped",
         }
     }
+
+    /// Whether every row has its result.
+    pub fn is_complete(self) -> bool {
+        matches!(self, StageState::UpToDate | StageState::Restored | StageState::Ran)
+    }
 }
 
 /// A stage's part of a run.
@@ -139,8 +144,7 @@ pub struct Summary {
 impl Summary {
     /// Whether every stage has its whole table.
     pub fn is_complete(&self) -> bool {
-        use StageState::*;
-        self.stages.iter().all(|stage| matches!(stage.state, UpToDate | Restored | Ran))
+        self.stages.iter().all(|stage| stage.state.is_complete())
     }
 }
 

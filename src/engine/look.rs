@@ -113,6 +113,11 @@ impl<'a> Look<'a> {
         }
     }
 
+    /// The table of stage `at`, where it is up to date.
+    pub(super) fn settled(&self, at: usize) -> Option<Digest> {
+        self.settled[at]
+    }
+
     /// The stages that are up to date, by their places.
     pub fn up_to_date(&self) -> BTreeSet<usize> {
         let settled = self.settled.iter().enumerate();

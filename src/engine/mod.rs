@@ -15,6 +15,7 @@ mod look;
 mod online;
 mod outputs;
 mod plan;
+mod ready;
 mod rows;
 mod run;
 mod secrets;
@@ -23,7 +24,7 @@ mod spans;
 mod status;
 
 pub use accept::{AcceptError, accept};
-pub use collect::{Forgotten, Spare, clear, collect};
+pub use collect::{Forgotten, Spare, clear, collect, stood_on};
 pub use compare::{
     CompareError, Comparison, FieldDiff, Matrix, RowDiff, StageDiff, TableDiff, compare,
 };
@@ -35,6 +36,7 @@ pub use history::{Logged, RunEnd, RunRecord, StageRun, log};
 pub use look::{Look, LookError};
 pub use online::{Check, CheckKind, CheckState, Left, online};
 pub use plan::{Effort, Plan, PlanState, StagePlan, plan};
+pub use ready::unready;
 pub use run::{RunError, RunHandle, RunOptions, run};
 pub use select::{NoTarget, find, select};
 pub use status::{BatchStatus, StageStatus, Status, status};

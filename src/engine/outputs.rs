@@ -115,7 +115,7 @@ fn write(
 }
 
 /// Whether a file holds exactly what would be written for `artifact`.
-fn holds(
+pub(super) fn holds(
     store: &Store,
     path: &Path,
     format: Format,

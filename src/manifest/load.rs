@@ -1,7 +1,7 @@
 //! Reads a manifest: its text, the profile that overrides parts of it, its sections.
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -38,6 +38,17 @@ pub struct Manifest<'t> {
     pub profile: ProfileChoice,
     /// Every profile's name, for the user.
     pub profiles: Vec<String>,
+    /// The environment variables that addresses were taken from, with what they held.
+    pub addresses: BTreeMap<String, String>,
+}
+
+/// What is taken from elsewhere and not from where the manifest says.
+#[derive(Clone, Debug, Default)]
+pub struct Elsewhere {
+    /// Recorded calls: cassettes that profiles name need not be there.
+    pub cassette: bool,
+    /// Addresses that the manifest takes from the environment, by their variables.
+    pub addresses: BTreeMap<String, String>,
 }
 
 /// The profile in force, and what it says beside overriding sections.
@@ -110,6 +121,7 @@ impl<'t> Manifest<'t> {
         text: &'t str,
         project: Project,
         profile: Option<&str>,
+        elsewhere: &Elsewhere,
         problems: &mut Problems,
     ) -> Option<Manifest<'t>> {
         let (document, errors) = DeTable::parse_recoverable(text);
@@ -132,7 +144,7 @@ impl<'t> Manifest<'t> {
         if !errors.is_empty() {
             return None;
         }
-        let reader = Reader { source, project: &project };
+        let reader = Reader { source, project: &project, elsewhere };
         reader.top_level(&document, problems);
         let profiles = reader.profiles(&document, problems);
         let names: Vec<String> = profiles.keys().cloned().collect();
@@ -170,7 +182,7 @@ impl<'t> Manifest<'t> {
                 None => drop(unread.insert(text_of(&key).to_owned())),
             }
         }
-        reader.addresses(&merged, &stages, &mut github, &mut models, problems);
+        let addresses = reader.addresses(&merged, &stages, &mut github, &mut models, problems);
         Some(Manifest {
             source: source.clone(),
             pipeline,
@@ -183,6 +195,7 @@ impl<'t> Manifest<'t> {
             unread,
             profile: choice,
             profiles: names,
+            addresses,
             project,
         })
     }
@@ -204,6 +217,7 @@ type Tables = (IndexMap<String, InlineTable>, IndexMap<String, Spanned<String>>)
 struct Reader<'a> {
     source: &'a Arc<SourceText>,
     project: &'a Project,
+    elsewhere: &'a Elsewhere,
 }
 
 impl Reader<'_> {
@@ -260,7 +274,8 @@ impl Reader<'_> {
         let what = format!("profile `{name}`");
         let section: ProfileSection =
             parse_strict(&own, &what, self.source, problems).unwrap_or_default();
-        let cassette = section.cassette.as_ref().and_then(|path| {
+        let named = section.cassette.as_ref().filter(|_| !self.elsewhere.cassette);
+        let cassette = named.and_then(|path| {
             let resolved = self.project.resolve(path.get_ref()).and_then(|full| {
                 if full.is_file() { Ok(full) } else { Err("there is no such file".into()) }
             });
@@ -448,7 +463,7 @@ impl Reader<'_> {
     }
 
     /// Addresses are looked at where they stand, if a stage asks there; one that cannot be used is
-    /// replaced, so that it is told once.
+    /// replaced, so that it is told once. Returns what the environment gave.
     fn addresses(
         &self,
         document: &Spanned<DeTable<'_>>,
@@ -456,12 +471,24 @@ impl Reader<'_> {
         github: &mut GithubSection,
         models: &mut IndexMap<String, ModelSection>,
         problems: &mut Problems,
-    ) {
+    ) -> BTreeMap<String, String> {
+        let mut taken = BTreeMap::new();
         let section = |name: &str| document.get_ref().get(name)?.get_ref().as_table();
         let mut look = |table: Option<&DeTable<'_>>, what: &str, base_url: &mut Text| {
+            let variable = match &*base_url {
+                Text::Plain(_) => None,
+                Text::Env(variable) => Some(variable.env.clone()),
+            };
+            let given = variable.as_ref().and_then(|it| self.elsewhere.addresses.get(it));
+            if let Some(given) = given {
+                *base_url = Text::Plain(given.clone());
+            }
             let wrong = match base_url.resolve() {
                 Ok(text) => match address(&text) {
-                    Ok(_) => return,
+                    Ok(_) => {
+                        taken.extend(variable.map(|variable| (variable, text)));
+                        return;
+                    }
                     // It may hold a secret, and is not shown.
                     Err((why, help)) => {
                         Problem::new(format!("`base_url` of {what} {why}")).help(help)
@@ -495,6 +522,7 @@ impl Reader<'_> {
             let table = table.and_then(|model| model.get_ref().as_table());
             look(table, &format!("model `{name}`"), &mut model.base_url);
         }
+        taken
     }
 
     fn table_of<'t>(

@@ -12,7 +12,7 @@ mod types;
 
 pub use address::address;
 pub use capabilities::takes_schemas;
-pub use load::{InlineTable, Manifest, ProfileChoice, StageDecl, with_fallbacks};
+pub use load::{Elsewhere, InlineTable, Manifest, ProfileChoice, StageDecl, with_fallbacks};
 pub use problem::{Problem, Problems, SourceText, clean, did_you_mean, nearest};
 pub use project::Project;
 pub use strict::{Reading, parse_on, parse_strict, to_json};

@@ -81,11 +81,17 @@ struct Stage {
     mode: Mode,
     timeout: Duration,
     env: Vec<String>,
-    /// Each file with the digest of what it holds.
-    files: Vec<(String, Digest)>,
+    files: Vec<File>,
     batch: usize,
     /// The fields that tell its rows apart.
     key: Vec<String>,
+}
+
+/// A file that it depends on, with the digest of what it holds.
+struct File {
+    path: String,
+    digest: Digest,
+    is_text: bool,
 }
 
 impl Kind for Command {
@@ -109,7 +115,9 @@ impl Kind for Command {
             return None;
         }
         let files: Vec<_> = settings.files.iter().map(|path| file(cx, path)).collect();
-        let files: Option<Vec<_>> = files.into_iter().collect();
+        let files: Option<Vec<File>> = files.into_iter().collect();
+        let binaries = files.iter().flatten().filter(|file| !file.is_text);
+        let binaries = binaries.map(|file| file.path.clone()).collect();
         let mode = settings.mode;
         let stage = |files, key: &[String]| Stage {
             run: settings.run.into_inner(),
@@ -136,7 +144,7 @@ impl Kind for Command {
                 (plain && apart).then_some((Work::Table(stage), key))?
             }
         };
-        Some(cx.compiled(work, Columns::Unknown, key))
+        Some(Compiled { binaries, ..cx.compiled(work, Columns::Unknown, key) })
     }
 }
 
@@ -180,18 +188,22 @@ fn variable(input: &str) -> String {
 }
 
 /// A file that the program depends on. One that is text is shown in the graph.
-fn file(cx: &mut Compile<'_>, path: &Spanned<String>) -> Option<(String, Digest)> {
+fn file(cx: &mut Compile<'_>, path: &Spanned<String>) -> Option<File> {
     let name = path.get_ref();
     let bytes = cx.manifest.project.resolve(name).map(std::fs::read);
     match bytes {
         Ok(Ok(bytes)) => {
-            if std::str::from_utf8(&bytes).is_ok() {
+            let is_text = std::str::from_utf8(&bytes).is_ok();
+            if is_text {
                 cx.read(path)?;
             }
-            Some((name.clone(), Digest::of(&bytes)))
+            Some(File { path: name.clone(), digest: Digest::of(&bytes), is_text })
         }
         // Told with what was probably meant.
-        Ok(Err(_)) => cx.read(path).map(|_| (name.clone(), Digest::of(b""))),
+        Ok(Err(_)) => {
+            cx.read(path)?;
+            Some(File { path: name.clone(), digest: Digest::of(b""), is_text: true })
+        }
         Err(what) => {
             cx.fail(path.span(), format!("`{name}` cannot be read: {what}"), None);
             None
@@ -210,8 +222,8 @@ impl Stage {
             let digest = value.map(|value| Digest::of(value.as_encoded_bytes()).short());
             components.add(&format!("env {name}"), digest.as_deref().unwrap_or("not set"));
         }
-        for (name, digest) in &self.files {
-            components.add(&format!("file {name}"), &digest.hex());
+        for File { path, digest, .. } in &self.files {
+            components.add(&format!("file {path}"), &digest.hex());
         }
     }
 

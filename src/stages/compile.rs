@@ -110,7 +110,8 @@ impl<'a> Compile<'a> {
     pub fn compiled(&mut self, work: Work, columns: Columns, key: Vec<String>) -> Compiled {
         let (sources, params) =
             (std::mem::take(&mut self.sources), std::mem::take(&mut self.params));
-        Compiled { work, columns, key, sources, params, secrets: Vec::new() }
+        let (binaries, secrets) = (Vec::new(), Vec::new());
+        Compiled { work, columns, key, sources, binaries, params, secrets }
     }
 
     /// A mistake at `span` of the manifest.

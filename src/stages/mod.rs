@@ -87,6 +87,8 @@ pub struct Compiled {
     pub key: Vec<String>,
     /// The files that it reads: nodes of the graph beside the stages.
     pub sources: Vec<Arc<SourceText>>,
+    /// Files that it reads and that are no text, by their paths.
+    pub binaries: Vec<String>,
     /// The params that it names.
     pub params: BTreeSet<String>,
     /// The secrets that its calls use.
