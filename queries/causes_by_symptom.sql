@@ -1,9 +1,7 @@
 -- How often each cause comes with each symptom, and how much more often than if they had nothing to do
 -- with each other (lift: 1 is as often).
 WITH both AS (
-  SELECT s.category AS cause, l.label AS symptom
-  FROM symptom s JOIN labels l ON l.url = s.url AND l.variable = 'symptom'
-  WHERE s.category IS NOT NULL
+  SELECT cause, symptom FROM bugs WHERE left_out IS NULL AND cause IS NOT NULL
 ), counted AS (
   SELECT cause, symptom, count(*) AS items FROM both GROUP BY cause, symptom
 ), summed AS (

@@ -1,7 +1,7 @@
 -- How sure the model says it is that an item is about a bug, or is not: in ranges, over all and by what
 -- it says.
 WITH rated AS (
-  SELECT confidence, CASE WHEN is_bug_related THEN 'bug' ELSE 'no bug' END AS said
+  SELECT confidence, CASE WHEN is_bug_by_model THEN 'bug' ELSE 'no bug' END AS said
   FROM merged
   WHERE confidence IS NOT NULL
 ), ranged AS (

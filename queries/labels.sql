@@ -1,29 +1,19 @@
--- Each item's labels side by side, and the one that counts. People win over the model: where they agree,
--- or, where they do not, once somebody has decided (`person` is `adjudicated`). Nothing is overwritten:
--- until then the model's label stands, and `label_by` says so.
-WITH people AS (
-  SELECT variable, url,
-         max(label) FILTER (WHERE person = 'adjudicated') AS adjudicated,
-         count(DISTINCT label) FILTER (WHERE person <> 'adjudicated') AS opinions,
-         min(label) FILTER (WHERE person <> 'adjudicated') AS first
-  FROM people_labels
-  GROUP BY variable, url
-), model AS (
+-- Each item's labels side by side, and the one that counts. People win over the model; nothing is
+-- overwritten. Where people do not agree and nobody has decided, the model's label stands.
+WITH model AS (
   SELECT 'is_bug_related' AS variable, url, engine,
-         CASE WHEN is_bug_related THEN 'true' ELSE 'false' END AS label, confidence
+         CASE WHEN is_bug_by_model THEN 'true' ELSE 'false' END AS label, confidence
   FROM merged
-  WHERE is_bug_related IS NOT NULL
+  WHERE is_bug_by_model IS NOT NULL
   UNION ALL
   SELECT 'symptom', url, engine, symptom, NULL FROM symptom
-), beside AS (
-  SELECT m.variable, m.url, m.engine, m.label AS model, m.confidence,
-         coalesce(p.adjudicated, CASE WHEN p.opinions = 1 THEN p.first END) AS people,
-         CASE WHEN p.adjudicated IS NOT NULL THEN 'adjudicated'
-              WHEN p.opinions = 1 THEN 'people'
-              WHEN p.opinions > 1 THEN 'model, people disagree'
-              ELSE 'model' END AS label_by
-  FROM model m LEFT JOIN people p USING (variable, url)
 )
-SELECT variable, url, engine, people, model, confidence, coalesce(people, model) AS label, label_by
-FROM beside
-ORDER BY variable, engine, url
+SELECT coalesce(m.variable, p.variable) AS variable, coalesce(m.url, p.url) AS url,
+       coalesce(m.engine, p.engine) AS engine,
+       p.label AS people, m.label AS model, m.confidence, coalesce(p.label, m.label) AS label,
+       CASE WHEN p.label IS NOT NULL THEN p.label_by
+            WHEN p.label_by = 'open' THEN 'model, people disagree'
+            ELSE 'model' END AS label_by,
+       coalesce(p.persons, 0) AS persons, coalesce(p.opinions, 0) AS opinions
+FROM model m FULL JOIN people p ON p.variable = m.variable AND p.url = m.url
+ORDER BY 1, 3, 2

@@ -293,7 +293,11 @@ fn resolve(
             match &full {
                 Ok(path) if path.is_file() => {}
                 Ok(_) => {
-                    wrong(format!("there is no file `{path}`"), Some(no_file(manifest, path)));
+                    // A table's file is named where the table is.
+                    let named = manifest.files.get(name).map_or(input.span(), Spanned::span);
+                    let problem = Problem::new(format!("there is no file `{path}`"));
+                    let help = no_file(manifest, path);
+                    problems.add(problem.at(&manifest.source, named).help(help));
                 }
                 Err(what) => wrong(format!("the input `{path}` cannot be read: {what}"), None),
             }

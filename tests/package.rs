@@ -101,7 +101,7 @@ fn assert_tidy(space: &TestSpace) {
 fn the_same_study_gives_the_same_bytes_wherever_and_whenever() {
     let (here, there) = (sample(), sample());
     let ran = export(&here, &[]).expect(0);
-    assert!(ran.stderr.contains("61 files, 250 calls in the cassette"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("68 files, 249 calls in the cassette"), "{}", ran.stderr);
     let first = bytes(&here, "study.tar.zst");
     export(&here, &[]).expect(0);
     assert!(bytes(&here, "study.tar.zst") == first, "it is another the second time");
@@ -142,9 +142,9 @@ fn it_makes_the_same_bytes_in_another_folder() {
         .unwrap();
     let ran = elsewhere.flow(&["verify", "study.tar.zst"]).expect(0);
     let lines: Vec<&str> = ran.stdout.lines().collect();
-    assert_eq!(lines.len(), 30, "{}", ran.stdout);
-    assert!(lines[..29].iter().all(|line| line.starts_with("same      data/sample/")));
-    assert_eq!(lines[29], "it makes the same bytes here: 29 outputs");
+    assert_eq!(lines.len(), 33, "{}", ran.stdout);
+    assert!(lines[..32].iter().all(|line| line.starts_with("same      data/sample/")));
+    assert_eq!(lines[32], "it makes the same bytes here: 32 outputs");
     assert_tidy(&elsewhere);
 
     // Without its outputs, and with no cassette but that of the package.
@@ -314,7 +314,7 @@ fn a_package_that_was_changed_is_told() {
     });
     let ran = verify().expect(1);
     assert!(ran.stdout.contains("differs   data/sample/issue_links.json\n"), "{}", ran.stdout);
-    assert!(ran.stdout.ends_with("it does not make the same bytes here: 1 of 29 outputs\n"));
+    assert!(ran.stdout.ends_with("it does not make the same bytes here: 1 of 32 outputs\n"));
 
     // What no stage writes.
     export(&space, &[]).expect(0);
@@ -424,7 +424,7 @@ fn without_bodies_there_is_none_and_it_is_compared() {
     };
     assert!(holds(&space, title));
     let ran = export(&space, &["--without-bodies"]).expect(0);
-    assert!(ran.stderr.contains("250 calls in the cassette without their bodies"));
+    assert!(ran.stderr.contains("249 calls in the cassette without their bodies"));
     for row in &rows {
         assert!(!holds(&space, row["title"].as_str().unwrap()), "{}", row["title"]);
     }
@@ -436,7 +436,7 @@ fn without_bodies_there_is_none_and_it_is_compared() {
     let list: Value = serde_json::from_slice(list).unwrap();
     let left_out = list["files"].as_array().unwrap().iter();
     let left_out: Vec<&Value> = left_out.filter(|file| file["left_out"] == true).collect();
-    assert_eq!(left_out.len(), 27);
+    assert_eq!(left_out.len(), 30);
     let issues = bytes(&space, "data/sample/llm_bugs.json");
     let listed = left_out.iter().find(|it| it["path"] == "data/sample/llm_bugs.json").unwrap();
     assert_eq!(listed["blake3"], Digest::of(&issues).hex());
@@ -444,8 +444,8 @@ fn without_bodies_there_is_none_and_it_is_compared() {
     let verify = || space.flow(&["verify", "study.tar.zst"]);
     let ran = verify().expect(0);
     assert!(ran.stdout.starts_with("the package holds no bodies and was not run"));
-    assert!(ran.stdout.contains("\nsame      250 calls of 250\n"), "{}", ran.stdout);
-    assert!(ran.stdout.ends_with("the same is here: 29 outputs, 250 calls\n"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("\nsame      249 calls of 249\n"), "{}", ran.stdout);
+    assert!(ran.stdout.ends_with("the same is here: 32 outputs, 249 calls\n"), "{}", ran.stdout);
     let run = ["--profile", "sample", "--offline", "--cassette", "study.tar.zst"];
     let ran = space.run(&run).expect(2);
     assert!(ran.stderr.contains("study.tar.zst holds no bodies of answers"), "{}", ran.stderr);
@@ -474,7 +474,7 @@ fn without_bodies_there_is_none_and_it_is_compared() {
     };
     assert!(line("not here", &key(&here)) && line("differs ", &key(&second)), "{}", ran.stdout);
     assert!(ran.stdout.contains("differs   data/sample/llm_bugs.json\n"), "{}", ran.stdout);
-    assert!(ran.stdout.ends_with("1 of 29 outputs and 2 of 250 calls differ or are missing\n"));
+    assert!(ran.stdout.ends_with("1 of 32 outputs and 2 of 249 calls differ or are missing\n"));
 
     let elsewhere = alone(TestSpace::new());
     elsewhere.write("study.tar.zst", bytes(&space, "study.tar.zst"));

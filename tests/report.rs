@@ -32,7 +32,9 @@ fn chromium() -> Option<Chromium> {
 /// Recomputes a report's numbers; what the script said, and whether all are the same.
 fn recomputed(data: &Path, labels: &Path) -> Option<(bool, String)> {
     let script = repository().join("tests/support/recompute.py");
-    let Ok(output) = Command::new("python3").arg(script).arg(data).arg(labels).output() else {
+    let mut command = Command::new("python3");
+    command.arg(script).arg(data).arg(labels).arg(repository().join("schemas"));
+    let Ok(output) = command.output() else {
         missing("python3, which recomputes the report's numbers");
         return None;
     };
@@ -48,11 +50,25 @@ fn the_samples_numbers_are_as_another_program_computes_them() {
     let Some((same, said)) = recomputed(&data, &labels) else { return };
     assert!(same, "{said}");
     let compared: usize = said.split(' ').next().and_then(|it| it.parse().ok()).expect("a number");
-    assert!(compared > 500, "{said}");
-    // One that is wrong is found.
-    space.edit(MARKDOWN, "| about a bug | 43 |", "| about a bug | 44 |");
-    let (same, said) = recomputed(&data, &labels).expect("it ran before");
-    assert!(!same && said.contains("funnel, about a bug"), "{said}");
+    assert!(compared > 700, "{said}");
+    // What is wrong is found.
+    let right = space.read(MARKDOWN);
+    for (from, to, told) in [
+        ("| about a bug | 42 |", "| about a bug | 43 |", "funnel, about a bug"),
+        (
+            "| krippendorff\\_alpha | 0.880 |",
+            "| krippendorff\\_alpha | 0.280 |",
+            "krippendorff_alpha",
+        ),
+        ("Of the 16 fixed bugs", "Of the 61 fixed bugs", "no caption says"),
+        ("11 open; 3 pull", "10 open; 4 pull", "funnel: `10 open"),
+        ("error is 0.052 over", "error is 0.520 over", "calibration error"),
+    ] {
+        assert!(right.contains(from), "{from}");
+        space.write(MARKDOWN, right.replacen(from, to, 1));
+        let (same, said) = recomputed(&data, &labels).expect("it ran before");
+        assert!(!same && said.contains(told), "{from}: {said}");
+    }
 }
 
 /// What a page tells of its charts.
@@ -355,6 +371,19 @@ fn a_table_that_nobody_would_read_is_not_shown() {
     space.write("report.md", "# R\n\n{{ table(rows, caption=\"All\", of=\"all\") }}\n");
     let reason = space.run(&[]).expect(1).stage("report")["reason"].to_string();
     assert!(reason.contains("5001 rows") && reason.contains("kind `sql`"), "{reason}");
+    // It can be gone through all the same.
+    space.write("report.md", "# R\n\n{{ rows|length }} {{ rows|sum(attribute=\"id\") }}\n");
+    space.run(&[]).expect(0);
+    assert!(space.read("data/report.md").contains("5,001 12,502,500"));
+}
+
+#[test]
+fn a_table_that_cannot_be_read_whole_is_not_taken_for_an_empty_one() {
+    let space = space("# R\n\n{{ rows|length }}\n", &[json!({"id": 0})]);
+    let many = "WITH RECURSIVE n(id) AS (SELECT 0 UNION ALL SELECT id + 1 FROM n WHERE id < 200000) SELECT n.id FROM n, \\\"all\\\" LIMIT 200001";
+    space.edit("pipeline.toml", "SELECT * FROM \\\"all\\\"", many);
+    let reason = space.run(&[]).expect(1).stage("report")["reason"].to_string();
+    assert!(reason.contains("report.md:3"), "{reason}");
 }
 
 #[test]
@@ -383,36 +412,120 @@ fn the_calls_are_told_as_the_rows_stand_on_them() {
     assert!(told.contains("`items` is no stage that asks a model"), "{told}");
 }
 
+/// A line of people's labels as two people would write it.
+fn two(url: &str, is_bug: &str, symptom: &str) -> String {
+    format!("{url},Ann,{is_bug},{symptom}\n{url},Bob,{is_bug},{symptom}\n")
+}
+
 #[test]
 fn people_win_and_nothing_is_overwritten() {
     let space = sample();
-    let labels = space.rows("data/sample/labels.json");
-    let of = |url: &str| {
-        let found =
-            labels.iter().find(|row| row["variable"] == "is_bug_related" && row["url"] == url);
-        found.expect("a label").clone()
+    let find = |space: &TestSpace, variable: &str, url: &str| {
+        let labels = space.rows("data/sample/labels.json");
+        let mut found = labels.into_iter();
+        let is = |row: &Value| row["variable"] == variable && row["url"] == url;
+        found.find(is).unwrap_or(Value::Null)
     };
-    let disagree =
-        labels.iter().find(|row| row["label_by"] == "model, people disagree").expect("one");
-    let url = disagree["url"].as_str().expect("a url").to_owned();
-    let variable = disagree["variable"].as_str().expect("a variable").to_owned();
+    let labels = space.rows("data/sample/labels.json");
+    let disagree = labels.iter().find(|row| row["label_by"] == "model, people disagree");
+    let disagree = disagree.expect("people disagree on one");
     assert_eq!(disagree["label"], disagree["model"]);
+    let [variable, url] = ["variable", "url"].map(|name| disagree[name].as_str().expect("a text"));
     // A third record decides; the two stay.
-    let label = if variable == "is_bug_related" { "false," } else { ",Runtime Crash" };
+    let label = if variable == "is_bug_related" { "false," } else { ",runtime crash" };
     let text = space.read("samples/labels.csv");
-    space.write("samples/labels.csv", format!("{text}{url},adjudicated,{label}\n"));
+    space.write("samples/labels.csv", format!("{text}{url},Adjudicated,{label}\n"));
     let ran = space.run(&["--profile", "sample"]).expect(0);
     assert_eq!(ran.json()["calls"], 0);
-    let again = space.rows("data/sample/labels.json");
-    let decided = again
-        .iter()
-        .find(|row| row["url"] == *url && row["variable"] == *variable)
-        .expect("the label");
-    assert_eq!(decided["label_by"], "adjudicated");
+    let decided = find(&space, variable, url);
+    assert_eq!((&decided["label_by"], &decided["opinions"]), (&json!("adjudicated"), &json!(2)));
     assert_eq!((&decided["model"], &decided["label"]), (&disagree["model"], &decided["people"]));
-    let people =
-        labels.iter().find(|row| row["people"] != Value::Null && row["people"] != row["model"]);
-    let people = people.expect("people see one differently");
-    assert_eq!(people["label"], people["people"]);
-    assert_eq!(of(people["url"].as_str().expect("a url"))["label_by"], "people");
+    let listed = space.read("data/sample/disagreements.csv");
+    assert!(listed.contains(url), "what was settled stays listed: {listed}");
+}
+
+#[test]
+fn what_people_say_decides_what_is_counted() {
+    let space = sample();
+    let step = |space: &TestSpace, name: &str| {
+        let text = space.read(MARKDOWN);
+        let line = text.lines().find(|line| line.starts_with(&format!("| {name} |"))).expect(name);
+        line.split('|').nth(2).expect("a number").trim().parse::<u64>().expect("a number")
+    };
+    let bugs = space.rows("data/sample/bugs.json");
+    let told = |name: &str| {
+        bugs.iter().filter(|row| row["left_out"] == Value::Null && row["symptom"] == name).count()
+    };
+    let (before, crashes) = (step(&space, "about a bug"), told("Runtime Crash"));
+    assert_eq!(
+        step(&space, "bugs that are told of") as usize,
+        bugs.iter().filter(|it| it["left_out"] == Value::Null).count()
+    );
+    let taken: Vec<String> = space
+        .read("samples/labels.csv")
+        .lines()
+        .map(|line| line.split(',').next().unwrap().to_owned())
+        .collect();
+    let crash = bugs.iter().find(|row| {
+        row["symptom"] == "Runtime Crash"
+            && row["is_pr"] == true
+            && !taken.contains(&row["url"].as_str().unwrap().to_owned())
+    });
+    let crash = crash.expect("a crash that nobody labelled")["url"].as_str().unwrap();
+    assert!(crashes > 0);
+    // Two people say that it is none, in words and an address of their own.
+    let text = space.read("samples/labels.csv");
+    space.write(
+        "samples/labels.csv",
+        text.clone() + &two(&format!("{}/", crash.to_uppercase()), "No", ""),
+    );
+    let ran = space.run(&["--profile", "sample"]).expect(0);
+    assert_eq!(ran.json()["calls"], 0);
+    assert_eq!(step(&space, "about a bug"), before - 1);
+    // And that another is no bug by its symptom.
+    let other = bugs.iter().find(|row| {
+        row["is_pr"] == true
+            && row["url"] != *crash
+            && !taken.contains(&row["url"].as_str().unwrap().to_owned())
+    });
+    let other = other.expect("another")["url"].as_str().unwrap();
+    space.write("samples/labels.csv", text.clone() + &two(other, "", "feature request"));
+    space.run(&["--profile", "sample"]).expect(0);
+    assert!(!space.read("data/sample/trends.csv").contains("Feature Request"));
+    let data = space.path().join("data/sample");
+    if let Some((same, said)) = recomputed(&data, &space.path().join("samples/labels.csv")) {
+        assert!(same, "{said}");
+    }
+    // What cannot be read is told, with its line.
+    let lines = text.lines().count();
+    let odd = [
+        "https://simulator.invalid/none/none/issues/1,Ann,true,".to_owned(),
+        format!("{crash},Ann,perhaps,"),
+        format!("{crash},,true,"),
+        format!("{crash},Cid,,Rumtime Crash"),
+    ];
+    space.write("samples/labels.csv", text + &odd.join("\n"));
+    space.run(&["--profile", "sample"]).expect(0);
+    let unread = space.read("data/sample/unread_labels.csv");
+    for (at, says) in [
+        "no such item was collected",
+        "`perhaps` is neither true nor false",
+        "it does not say who",
+        "`Rumtime Crash` is none of the symptoms",
+    ]
+    .iter()
+    .enumerate()
+    {
+        let line = unread.lines().find(|line| line.starts_with(&format!("{},", lines + 1 + at)));
+        assert!(line.is_some_and(|line| line.contains(says)), "{says}: {unread}");
+    }
+    assert!(space.read(MARKDOWN).contains("is none of the symptoms"));
+}
+
+#[test]
+fn the_sample_counts_each_bug_once() {
+    let bugs = sample().rows("data/sample/bugs.json");
+    let left_out = bugs.iter().filter(|row| row["left_out"] == "its fix is counted");
+    assert!(left_out.clone().count() > 5);
+    assert!(left_out.clone().all(|row| row["is_pr"] == false));
 }

@@ -33,17 +33,18 @@ fn it_writes_every_output_without_a_call_and_then_nothing_runs() {
         ("llm_bugs", 53),
         ("analysis_cache", 53),
         ("merged_bug_results", 53),
-        ("pull_requests", 24),
+        ("pull_requests", 23),
         ("issue_links", 13),
         ("issue_fix_links", 51),
-        ("final_bug_results", 43),
+        ("final_bug_results", 42),
         ("bug_diffs", 15),
         ("final_bug_results_with_root_cause", 13),
         ("root_cause_parts", 4),
         ("final_bug_results_with_root_cause_completed", 15),
         ("final_bug_results_with_root_cause_completed_symptom", 28),
         ("fixed_bug_content", 28),
-        ("labels", 81),
+        ("labels", 82),
+        ("bugs", 28),
         ("calls", 4),
     ];
     for (output, rows) in outputs {
@@ -56,12 +57,14 @@ fn it_writes_every_output_without_a_call_and_then_nothing_runs() {
         ("scores", 10),
         ("disagreements", 3),
         ("confidence", 12),
-        ("funnel", 7),
+        ("funnel", 10),
         ("symptoms_by_engine", 15),
         ("causes_by_symptom", 15),
         ("monthly", 207),
         ("trends", 9),
         ("effort", 6),
+        ("coverage", 6),
+        ("unread_labels", 4),
     ];
     for (output, rows) in tables {
         let text = space.read(&format!("data/sample/{output}.csv"));

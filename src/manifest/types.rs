@@ -273,7 +273,7 @@ fn model_attempts() -> std::num::NonZeroU32 {
 }
 
 /// USD per million tokens.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(PartialEq, Clone, Copy, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Price {
     pub input: f64,

@@ -16,7 +16,7 @@ use super::{
     Columns, Compile, Compiled, Components, Input, Kind, Sink, StageError, TableStage, Work, World,
 };
 use crate::clients::{BATCH, Completion, Transport, Usage};
-use crate::manifest::{Price, did_you_mean, with_fallbacks};
+use crate::manifest::{Manifest, Price, StageDecl, address, did_you_mean, with_fallbacks};
 use crate::store::{CallKey, CallRecord, Store};
 use crate::table::{Digest, Row};
 
@@ -28,9 +28,10 @@ pub struct Calls;
 struct Settings {}
 
 /// The fields of its rows.
-const COLUMNS: [&str; 19] = [
+const COLUMNS: [&str; 21] = [
     "stage",
     "number",
+    "server",
     "model",
     "returned_model",
     "system_fingerprint",
@@ -47,23 +48,33 @@ const COLUMNS: [&str; 19] = [
     "system",
     "prompt",
     "schema",
+    "check",
     "unrecorded",
 ];
 
 #[derive(Clone)]
 struct Stage {
     asked: Vec<Asked>,
-    /// By the model's name at the provider.
-    prices: BTreeMap<String, Price>,
 }
 
 /// A stage that asked, and what it asked by.
 #[derive(Clone)]
 struct Asked {
     name: String,
-    system: Option<String>,
-    prompt: Option<String>,
-    schema: Option<String>,
+    /// The texts of its files, with what they include.
+    texts: [Option<String>; 4],
+    prices: Vec<Priced>,
+}
+
+/// The settings of the stage that name its texts.
+const TEXTS: [&str; 4] = ["system", "prompt", "schema", "check"];
+
+/// What a model costs at one of the addresses at which the stage may ask it.
+#[derive(Clone)]
+struct Priced {
+    base_url: String,
+    model: String,
+    price: Option<Price>,
 }
 
 impl Kind for Calls {
@@ -84,11 +95,9 @@ impl Kind for Calls {
         let mut sound = cx.no_row_settings("calls");
         let manifest = cx.manifest;
         let mut asked = Vec::new();
-        let mut prices = BTreeMap::new();
         for input in &cx.decl.common.inputs {
-            let named = |decl: &&crate::manifest::StageDecl<'_>| decl.name == *input.get_ref();
-            let is_llm =
-                |decl: &crate::manifest::StageDecl<'_>| decl.common.kind.get_ref() == "llm";
+            let named = |decl: &&StageDecl<'_>| decl.name == *input.get_ref();
+            let is_llm = |decl: &StageDecl<'_>| decl.common.kind.get_ref() == "llm";
             let Some(decl) = manifest.stages.iter().find(named).filter(|decl| is_llm(decl)) else {
                 let message = format!("`{}` is no stage that asks a model", input.get_ref());
                 let known = manifest.stages.iter().filter(|decl| is_llm(decl));
@@ -97,49 +106,58 @@ impl Kind for Calls {
                 sound = false;
                 continue;
             };
-            let mut text = |name: &str| {
-                let path = decl.settings.get_ref().get(name)?;
-                let path = Spanned::new(path.span(), path.get_ref().as_str()?.to_owned());
-                cx.read(&path).map(|source| source.text.clone())
-            };
-            let (system, prompt, schema) = (text("system"), text("prompt"), text("schema"));
-            asked.push(Asked { name: decl.name.clone(), system, prompt, schema });
+            let texts = TEXTS.map(|name| {
+                let setting = decl.settings.get_ref().get(name)?;
+                let setting = Spanned::new(setting.span(), setting.get_ref().as_str()?.to_owned());
+                cx.whole_text(&setting, name)
+            });
+            let prices = models_of(manifest, decl).collect();
+            asked.push(Asked { name: decl.name.clone(), texts, prices });
         }
         if cx.decl.common.inputs.is_empty() {
             let help = Some("name stages of kind `llm` in `inputs`".to_owned());
             cx.fail(cx.span(), format!("stage `{}` has no input", cx.decl.name), help);
             sound = false;
         }
-        for name in manifest.models.keys() {
-            for name in with_fallbacks(&manifest.models, name) {
-                let model = &manifest.models[name];
-                if let Some(price) = model.price {
-                    prices.entry(model.model.clone()).or_insert(price);
-                }
-            }
-        }
         let columns = Columns::Known(COLUMNS.map(str::to_owned).to_vec());
         let key = match cx.decl.common.key {
             Some(_) => cx.own_key(&columns)?,
             None => vec!["stage".to_owned(), "number".to_owned()],
         };
-        let stage = Stage { asked, prices };
+        let stage = Stage { asked };
         sound.then(|| cx.compiled(Work::Table(Arc::new(stage)), columns, key))
     }
+}
+
+/// The models that a stage asks, with those that they fall back on.
+fn models_of<'a>(
+    manifest: &'a Manifest<'_>,
+    decl: &'a StageDecl<'_>,
+) -> impl Iterator<Item = Priced> + 'a {
+    let settings = decl.settings.get_ref();
+    let one = settings.get("model").and_then(|name| name.get_ref().as_str());
+    let many = settings.get("models").and_then(|names| names.get_ref().as_array());
+    let many = many.into_iter().flat_map(|names| names.iter());
+    let names = one.into_iter().chain(many.filter_map(|name| name.get_ref().as_str()));
+    let all = names.flat_map(|name| with_fallbacks(&manifest.models, name));
+    all.filter_map(|name| {
+        let section = &manifest.models[name];
+        let base_url = address(&section.base_url.resolve().ok()?).ok()?;
+        Some(Priced { base_url, model: section.model.clone(), price: section.price })
+    })
 }
 
 impl TableStage for Stage {
     fn describe(&self, components: &mut dyn Components) {
         for asked in &self.asked {
             components.add("stage", &asked.name);
-            for (name, text) in
-                [("system", &asked.system), ("prompt", &asked.prompt), ("schema", &asked.schema)]
-            {
+            for (name, text) in TEXTS.iter().zip(&asked.texts) {
                 components.add(name, text.as_deref().unwrap_or_default());
             }
-        }
-        for (model, price) in &self.prices {
-            components.add(&format!("price of {model}"), &json!(price).to_string());
+            for Priced { base_url, model, price } in &asked.prices {
+                components
+                    .add(&format!("price of {model} at {base_url}"), &json!(price).to_string());
+            }
         }
     }
 
@@ -161,8 +179,9 @@ impl TableStage for Stage {
 }
 
 /// What tells one sort of answer from another: who gave it, by which settings.
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Default, PartialEq, Eq, PartialOrd, Ord)]
 struct Sort {
+    server: String,
     model: String,
     returned_model: Option<String>,
     system_fingerprint: Option<String>,
@@ -198,29 +217,41 @@ impl Stage {
                         continue;
                     }
                     match transport.record(CallKey(call)).map_err(StageError::Call)? {
-                        Some(record) => self.add(&record, &mut sums),
+                        Some(record) => asked.add(&record, &mut sums),
                         None => unrecorded += 1,
                     }
                 }
             }
+            // A stage of which nothing is known says so.
+            if sums.is_empty() {
+                sums.insert(Sort::default(), Sum::default());
+            }
             for (number, (sort, sum)) in (1..).zip(sums) {
+                let unrecorded = if number == 1 { unrecorded } else { 0 };
                 sink.push(&asked.row(number, sort, sum, unrecorded))?;
             }
         }
         Ok(sink)
     }
+}
 
+impl Asked {
     fn add(&self, record: &CallRecord, sums: &mut BTreeMap<Sort, Sum>) {
         let request: Row = serde_json::from_slice(&record.request).unwrap_or_default();
         let answer: Value = serde_json::from_slice(&record.body).unwrap_or_default();
         let completion = Completion::of(&answer);
         let model = request.get("model").and_then(Value::as_str).unwrap_or_default().to_owned();
-        let price = self.prices.get(&model).copied();
+        let priced = |it: &&Priced| it.model == model && record.url.starts_with(&it.base_url);
+        let mut prices = self.prices.iter().filter(priced).map(|it| it.price);
+        let price = prices.next().flatten();
+        // Where two are to be had, it is not known which was paid.
+        let price = price.filter(|price| prices.all(|other| other == Some(*price)));
         let price = match record.headers.contains_key(BATCH) {
             true => price.map(Price::in_batch),
             false => price,
         };
         let sort = Sort {
+            server: server(&record.url),
             model,
             returned_model: completion.model,
             system_fingerprint: completion.system_fingerprint,
@@ -237,21 +268,19 @@ impl Stage {
             sum.made = Some((first.min(made), last.max(made)));
         }
     }
-}
 
-impl Asked {
     fn row(&self, number: u64, sort: Sort, sum: Sum, unrecorded: u64) -> Row {
         let day = |seconds: i64| {
             let time = Timestamp::from_second(seconds).ok()?;
             Some(time.strftime("%Y-%m-%d").to_string())
         };
-        let texts = [&self.system, &self.prompt, &self.schema];
-        let texts: Vec<&str> = texts.into_iter().map(|it| it.as_deref().unwrap_or("")).collect();
+        let texts: Vec<&str> = self.texts.iter().map(|it| it.as_deref().unwrap_or("")).collect();
         let prompts = Digest::of(texts.join("\u{0}").as_bytes()).short();
         let settings: Value = serde_json::from_str(&sort.settings).unwrap_or_default();
         let values = [
             json!(self.name),
             json!(number),
+            json!(sort.server),
             json!(sort.model),
             json!(sort.returned_model),
             json!(sort.system_fingerprint),
@@ -265,13 +294,21 @@ impl Asked {
             json!(sum.made.and_then(|(first, _)| day(first))),
             json!(sum.made.and_then(|(_, last)| day(last))),
             json!(prompts),
-            json!(self.system),
-            json!(self.prompt),
-            json!(self.schema),
+            json!(self.texts[0]),
+            json!(self.texts[1]),
+            json!(self.texts[2]),
+            json!(self.texts[3]),
             json!(unrecorded),
         ];
         COLUMNS.iter().map(|name| (*name).to_owned()).zip(values).collect()
     }
+}
+
+/// `https://api.openai.com/v1/chat/completions` -> `https://api.openai.com`
+fn server(url: &str) -> String {
+    let host = url.split_once("://").map_or(0, |(scheme, _)| scheme.len() + 3);
+    let end = url[host..].find('/').map_or(url.len(), |end| host + end);
+    url[..end].to_owned()
 }
 
 /// The calls that a row stands on.

@@ -217,11 +217,12 @@ impl<'a> Compile<'a> {
         sound.then_some(template)
     }
 
-    /// A template in a file of what is no row: it sees the inputs, by `names`, and what `add` adds.
+    /// A template in a file of what is no row: it sees `names`, and what `add` adds (`functions`).
     pub fn document(
         &mut self,
         path: &Spanned<String>,
         names: &[String],
+        functions: &[&str],
         add: impl FnOnce(&mut Environment<'static>),
     ) -> Option<Template> {
         let source = self.read(path)?;
@@ -237,7 +238,8 @@ impl<'a> Compile<'a> {
                 sound &= self.name(&name, (at, range));
             } else if !names.iter().any(|known| known == first) {
                 let message = format!("`{first}` is no input of stage `{}`", self.decl.name);
-                let help = did_you_mean(first, names.iter().map(String::as_str));
+                let known = names.iter().map(String::as_str).chain(functions.iter().copied());
+                let help = did_you_mean(first, known);
                 self.problems.add(Problem::new(message).at(&at, range).help_if(help));
                 sound = false;
             }
@@ -317,6 +319,25 @@ impl<'a> Compile<'a> {
                 None
             }
         }
+    }
+
+    /// The text of a file that another stage reads, with what it includes; or of a program in the
+    /// manifest. Mistakes in it are told where it is used.
+    pub fn whole_text(&mut self, setting: &Spanned<String>, name: &str) -> Option<String> {
+        if name == "check" {
+            return self.text_or_file(setting, &[".jq"]).map(|(source, _)| source.text.clone());
+        }
+        let source = self.read(setting)?;
+        let project = &self.manifest.project;
+        let read = |path: &str| included(project, path);
+        let template = Template::parse(source.clone(), &self.manifest.params, read);
+        let more = template.map(|template| template.sources).unwrap_or_default();
+        let mut text = source.text.clone();
+        for included in more.iter().skip(1).filter(|_| name != "schema") {
+            self.source(included);
+            text.push_str(&format!("\n\n[{}]\n{}", included.path, included.text));
+        }
+        Some(text)
     }
 
     /// A JSON Schema in a file; a strict one must be of a form that providers take.

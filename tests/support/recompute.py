@@ -1,21 +1,22 @@
 """Recomputes the numbers of the study's report from its outputs, by other means than the study's, and
 holds the report's Markdown against them. Standard library alone.
 
-    recompute.py DATA_FOLDER LABELS_CSV
+    recompute.py DATA_FOLDER LABELS_CSV SCHEMAS_FOLDER
 
 Prints how many numbers were compared; exits with 1 and says which differ.
 """
 
 import csv
 import json
+import random
 import re
 import statistics
 import sys
 from collections import Counter, defaultdict
 from datetime import datetime
-from itertools import combinations
+from itertools import combinations, permutations
 
-data, labels_file = sys.argv[1:]
+data, labels_file, schemas = sys.argv[1:]
 
 
 def load(name):
@@ -77,43 +78,28 @@ def holds(what, said, computed):
         wrong.append(f"{what}: the report has {said}, recomputed {computed}")
 
 
-# --- the funnel --------------------------------------------------------------------------------------
-
-bugs = [row for row in merged if row["is_bug_related"]]
-fixed = [row for row in final if row["is_fixed"]]
-pulls = [row for row in fixed if row["is_pr"]]
-steps = [
-    len({row["id"] for row in items}),
-    len(completions),
-    len(bugs),
-    len(fixed),
-    len(symptoms),
-    len(pulls),
-    sum(1 for row in pulls if row["id"] in causes),
-]
-funnel = table("Each step")
-assert len(funnel) == len(steps)
-previous = None
-for place, (row, count) in enumerate(zip(funnel, steps)):
-    holds(f"funnel, {row['Step']}", row["Items"], count)
-    before = {5: len(fixed)}.get(place, previous)
-    holds(f"funnel, left out of {row['Step']}", row["Left out"], None if before is None else before - count)
-    previous = count
-still_open = sum(1 for row in final if not row["is_fixed"] and row["state"] == "open")
-if f"{still_open} open;" not in funnel[3]["What is left out"]:
-    wrong.append(f"funnel: {still_open} are open, not as in {funnel[3]['What is left out']}")
-
 # --- people's labels, and which counts -----------------------------------------------------------------
 
-known = {row["url"]: row for row in merged}
+TRUE, FALSE = {"true", "t", "yes", "y", "1"}, {"false", "f", "no", "n", "0"}
+known = {row["url"].lower().rstrip("/"): row["url"] for row in items}
+names = {
+    name.lower(): name
+    for name in json.load(open(f"{schemas}/symptom.schema.json"))["properties"]["symptom"]["enum"]
+}
 said = defaultdict(dict)
+unread = 0
 for line in people:
-    if line["url"] not in known:
+    url = known.get(line["url"].strip().lower().rstrip("/"))
+    person = line["person"].strip().lower()
+    is_bug, symptom = line["is_bug_related"].strip().lower(), line["symptom"].strip().lower()
+    readable = (not is_bug or is_bug in TRUE | FALSE) and (not symptom or symptom in names)
+    unread += not (url and person and readable)
+    if not url or not person:
         continue
-    if line["is_bug_related"]:
-        said["is_bug_related", line["url"]][line["person"]] = line["is_bug_related"].lower()
-    if line["symptom"]:
-        said["symptom", line["url"]][line["person"]] = line["symptom"]
+    if is_bug in TRUE | FALSE:
+        said["is_bug_related", url][person] = "true" if is_bug in TRUE else "false"
+    if symptom in names:
+        said["symptom", url][person] = names[symptom]
 
 
 def by_people(variable, url):
@@ -126,6 +112,85 @@ def by_people(variable, url):
 def counts(row):
     return by_people("symptom", row["url"]) or row["symptom"]
 
+
+def is_bug(row):
+    """As people say, or the model."""
+    decided = by_people("is_bug_related", row["url"])
+    said_so = {row["id"]: row["is_bug_related"] for row in completions}.get(row["id"])
+    return decided == "true" if decided else said_so
+
+
+for row in merged:
+    if row["is_bug_related"] != is_bug(row):
+        wrong.append(f"{row['url']} is_bug_related: {row['is_bug_related']}, recomputed {is_bug(row)}")
+if unread and len(table("Lines of people's labels")) != unread:
+    wrong.append(f"the report does not tell of all {unread} lines that cannot be read")
+
+# Each bug once: by its pull request where that was collected, too; and no feature requests.
+fixes_seen = {row["url"] for row in symptoms}
+once = [row for row in symptoms if row["is_pr"] or row["fixed_by"] not in fixes_seen]
+told = [row for row in once if counts(row) != "Feature Request"]
+
+# --- the funnel --------------------------------------------------------------------------------------
+
+bugs = [row for row in merged if is_bug(row)]
+fixed = [row for row in final if row["is_fixed"]]
+pulls = [row for row in fixed if row["is_pr"]]
+diffs = [row for row in load("bug_diffs") if row.get("diff")]
+
+
+def funnel(caption, steps):
+    rows = table(caption)
+    if len(rows) != len(steps):
+        wrong.append(f"{caption}: {len(rows)} steps, not {len(steps)}")
+    previous = None
+    for row, count in zip(rows, steps):
+        holds(f"funnel, {row['Step']}", row["Items"], count)
+        holds(f"funnel, left out of {row['Step']}", row["Left out"], None if previous is None else previous - count)
+        previous = count
+    return rows
+
+
+steps = [len({row["id"] for row in items}), sum(row["is_bug_related"] is not None for row in merged), len(bugs)]
+rows = funnel("Each step", steps + [len(fixed), len(symptoms), len(once), len(told)])
+funnel("How far the causes", [len(pulls), len(diffs), sum(row["id"] in causes for row in pulls)])
+unfixed = [row for row in final if not row["is_fixed"]]
+still_open = sum(row["state"] == "open" for row in unfixed)
+unmerged = sum(row["state"] != "open" and row["is_pr"] for row in unfixed)
+reason = (
+    f"{still_open} open; {unmerged} pull requests closed unmerged; "
+    f"{len(unfixed) - still_open - unmerged} issues closed without a merged fix"
+)
+not_by_people = sum(by_people("is_bug_related", row["url"]) == "false" for row in merged)
+other = f"{not_by_people} as people say, {steps[1] - steps[2] - not_by_people} as the model says"
+for place, expected in [(3, reason), (2, other)]:
+    compared += 1
+    if expected not in rows[place]["What is left out"]:
+        wrong.append(f"funnel: `{rows[place]['What is left out']}` is not `{expected}`")
+
+# --- what is said in words, and of what the numbers are ------------------------------------------------
+
+prose = plain(" ".join(report.split("\n\n")[1].split()))
+decided = {url for (_, url) in said if any(by_people(v, url) for v in ("is_bug_related", "symptom"))}
+for words in [
+    f"{steps[0]:,} issues and pull requests of {len({row['engine'] for row in items})} engine",
+    f"the newest of {max(row['created_at'] for row in items)[:10]}",
+    f"{len(bugs):,} of the {steps[1]:,} that were classified",
+    f"decided ({len(decided):,} items)",
+    f"say that {len(fixed):,} of these are fixed; each bug counted once, {len(told):,} are told of",
+]:
+    compared += 1
+    if words not in prose:
+        wrong.append(f"the report does not say `{words}`: {prose}")
+flat = " ".join(plain(report).split())
+for words in [
+    f"Of the {len(told)} fixed bugs, each once, of each engine",
+    f"Of the {len(bugs)} items about a bug, of each engine",
+    f"Of the {len(fixed)} fixed items",
+]:
+    compared += 1
+    if words not in flat:
+        wrong.append(f"no caption says `{words}`")
 
 # --- status, symptoms, causes --------------------------------------------------------------------------
 
@@ -149,23 +214,22 @@ def crossed(caption, of, pairs):
         wrong.append(f"{of}: the report lacks {dict(counted)}")
 
 
-crossed("Bugs by engine", "status", [(row["engine"], status(row)) for row in final])
-crossed("Symptoms of fixed bugs", "symptoms", [(row["engine"], counts(row)) for row in symptoms])
-both = [(row["category"], counts(row)) for row in symptoms if row["category"]]
-crossed("How often each cause", "causes", [(symptom, cause) for cause, symptom in both])
+crossed("Issues and pull requests about a bug", "status", [(row["engine"], status(row)) for row in final])
+crossed("Symptoms of fixed bugs", "symptoms", [(row["engine"], counts(row)) for row in told])
+both = [(row["category"], counts(row)) for row in told if row["category"]]
+crossed("How often each cause", "causes", both)
 pairs, firsts, seconds = Counter(both), Counter(a for a, _ in both), Counter(b for _, b in both)
 for row in table("The same with lift"):
     pair = (row["Cause"], row["Symptom"])
-    holds(f"items of {pair}", row["Items"], pairs[pair])
+    holds(f"items of {pair}", row["Bugs"], pairs[pair])
     holds(f"lift of {pair}", row["Lift"], pairs[pair] * len(both) / (firsts[pair[0]] * seconds[pair[1]]))
 
 # --- over time -----------------------------------------------------------------------------------------
 
 monthly = defaultdict(Counter)
-for row in symptoms:
-    if row["closed_at"]:
-        monthly[row["closed_at"][:7]][counts(row)] += 1
-for row in table("Each month's fixes"):
+for row in told:
+    monthly[row["created_at"][:7]][counts(row)] += 1
+for row in table("Each month's fixed bugs"):
     month = row.pop("month")
     for symptom, cell in row.items():
         fixes = sum(monthly[month].values())
@@ -187,9 +251,21 @@ for row in table("Whether shares rise or fall"):
     slope = statistics.linear_regression(numbers, shares).slope
     holds(f"slope of {row['Symptom']}", row["Points a year"], slope * 1200)
     holds(f"months of {row['Symptom']}", row["Months"], len(months))
+    holds(f"bugs of {row['Symptom']}", row["Bugs"], sum(monthly[month][row["Symptom"]] for month in months))
     p_values.append((float(row["p"]), float(row["p, adjusted"])))
-    if not 0 < float(row["p"]) <= 1:
-        wrong.append(f"p of {row['Symptom']} is {row['p']}")
+    dice, rho, order = random.Random(1), abs(statistics.correlation(ranks(numbers), ranks(shares))), ranks(shares)
+    far = 0
+    for _ in range(2000):
+        dice.shuffle(order)
+        far += abs(statistics.correlation(ranks(numbers), order)) >= rho - 1e-12
+    compared += 1
+    # Four standard errors of 2,000 draws.
+    if abs(float(row["p"]) - far / 2000) > 0.045:
+        wrong.append(f"p of {row['Symptom']} is {row['p']}, recomputed about {far / 2000}")
+    span = range(numbers[0], numbers[-1] + 1)
+    share_of = dict(zip(numbers, shares))
+    for name, part in [("First 12 months", span[:12]), ("Last 12 months", span[-12:])]:
+        holds(f"{name} of {row['Symptom']}", row[name], statistics.mean(share_of[n] for n in part if n in share_of))
 ordered = sorted(p_values)
 for place, (p, adjusted) in enumerate(ordered):
     least = min(other * len(ordered) / (at + 1) for at, (other, _) in enumerate(ordered) if at >= place)
@@ -237,7 +313,8 @@ edges = [0.6, 0.85, 0.9, 0.95, 1]
 confident = Counter()
 for row in merged:
     place = sum(1 for edge in edges if row["confidence"] >= edge)
-    confident[place, "bug" if row["is_bug_related"] else "no bug"] += 1
+    model_says_bug = {other["id"]: other["is_bug_related"] for other in completions}[row["id"]]
+    confident[place, "bug" if model_says_bug else "no bug"] += 1
 for place, row in enumerate(table("The confidence that the model gives")):
     for side in ("bug", "no bug"):
         holds(f"confidence, {row['range']}, {side}", row[side], confident[place, side])
@@ -252,9 +329,50 @@ def kappa(pairs):
     return observed, (observed - chance) / (1 - chance)
 
 
+def alpha(units):
+    """Krippendorff's, of labels without an order: by pairs of values within units, and over all."""
+    units = [unit for unit in units if len(unit) > 1]
+    within = sum(sum(a != b for a, b in permutations(unit, 2)) / (len(unit) - 1) for unit in units)
+    values = [value for unit in units for value in unit]
+    over = sum(a != b for a, b in permutations(values, 2)) / (len(values) - 1)
+    return 1 - within / over
+
+
+def fleiss(units):
+    raters, labels = len(units[0]), sorted({label for unit in units for label in unit})
+    table_of = [[unit.count(label) for label in labels] for unit in units]
+    agreed = statistics.mean((sum(n * n for n in row) - raters) / (raters * (raters - 1)) for row in table_of)
+    chance = sum((sum(column) / (len(units) * raters)) ** 2 for column in zip(*table_of))
+    return (agreed - chance) / (1 - chance)
+
+
+def measured(measure, units):
+    """`None` where it is not defined: nobody has labelled the same, or all say one thing."""
+    if not any(len(unit) > 1 for unit in units):
+        return None
+    if measure != "percent_agreement" and len({label for unit in units for label in unit if len(unit) > 1}) < 2:
+        return None
+    if measure == "krippendorff_alpha":
+        return alpha(units)
+    if measure == "fleiss_kappa":
+        return fleiss(units)
+    if measure == "percent_agreement":
+        return statistics.mean(a == b for a, b in units)
+    return kappa([tuple(unit) for unit in units])[1]
+
+
+def interval_holds(what, row):
+    """An interval is about its value, and within what can be."""
+    global compared
+    compared += 1
+    if row["Low"] and not -1 <= float(row["Low"]) <= float(row["Value"]) <= float(row["High"]) <= 1:
+        wrong.append(f"{what}: {row['Value']} is not from {row['Low']} to {row['High']}")
+
+
 def model_says(variable):
     if variable == "is_bug_related":
-        return {row["url"]: str(row["is_bug_related"]).lower() for row in merged}
+        by_id = {row["id"]: row["is_bug_related"] for row in completions}
+        return {row["url"]: str(by_id[row["id"]]).lower() for row in merged if row["id"] in by_id}
     return {row["url"]: row["symptom"] for row in symptoms}
 
 
@@ -274,21 +392,23 @@ for variable, heading in [("is_bug_related", "Is it about a bug?"), ("symptom", 
         continue
     report = section(heading)
     for row in table("People and the model"):
-        if row["Measure"] in ("percent_agreement", "cohen_kappa"):
-            observed, chance_free = kappa(pairs)
-            holds(f"{variable}, {row['Measure']}", row["Value"], observed if "percent" in row["Measure"] else chance_free)
-            holds(f"{variable}, items", row["Items"], len(pairs))
+        holds(f"{variable}, {row['Measure']}", row["Value"], measured(row["Measure"], [list(pair) for pair in pairs]))
+        holds(f"{variable}, items", row["Items"], len(pairs))
+        interval_holds(f"{variable}, {row['Measure']}", row)
     persons = sorted({name for (of, _), given in said.items() if of == variable for name in given} - {"adjudicated"})
-    for one, other in combinations(persons, 2):
-        pairs_of = [
-            (given[one], given[other])
-            for (of, _), given in said.items()
-            if of == variable and one in given and other in given
-        ]
-        rows = [row for row in table("People with each other") if row["Who"] == f"{one}, {other}"]
-        for row in rows:
-            observed, chance_free = kappa(pairs_of)
-            holds(f"{variable}, {one}, {other}", row["Value"], observed if "percent" in row["Measure"] else chance_free)
+    given = [
+        {name: label for name, label in labels.items() if name != "adjudicated"}
+        for (of, _), labels in said.items()
+        if of == variable
+    ]
+    for row in table("People with each other"):
+        whom = persons if row["Who"] == "all" else row["Who"].split(", ")
+        if row["Measure"] == "krippendorff_alpha":
+            units = [list(labels.values()) for labels in given]
+        else:
+            units = [[labels[name] for name in whom] for labels in given if all(name in labels for name in whom)]
+        holds(f"{variable}, {row['Who']}, {row['Measure']}", row["Value"], measured(row["Measure"], units))
+        interval_holds(f"{variable}, {row['Who']}, {row['Measure']}", row)
     report = whole
     for row in table("The model against people"):
         if row["Question"] != variable:
@@ -301,7 +421,61 @@ for variable, heading in [("is_bug_related", "Is it about a bug?"), ("symptom", 
         holds(f"recall of {label}", row["Recall"], hits / true if true else None)
         holds(f"F1 of {label}", row["F1"], 2 * hits / (true + claimed))
     if variable == "symptom":
-        crossed("Symptoms: what people say", "confusion", [(said_by, label) for label, said_by in pairs])
+        crossed("Symptoms: what people say", "confusion", pairs)
+
+# --- calibration, what people looked at, disagreements, the calls ---------------------------------------
+
+sure = {row["id"]: row for row in completions}
+right = defaultdict(list)
+for row in merged:
+    label = by_people("is_bug_related", row["url"])
+    if label and row["id"] in sure:
+        answer = sure[row["id"]]
+        place = min(int(answer["confidence"] * 10 + 1e-9), 9)
+        right[place].append((answer["confidence"], str(answer["is_bug_related"]).lower() == label))
+labelled = sum(map(len, right.values()))
+if labelled > 1:
+    gaps = [abs(sum(c for c, _ in group) - sum(hit for _, hit in group)) for group in right.values()]
+    told_error = re.search(r"expected calibration error is (\S+) over (\S+) items", " ".join(report.split()))
+    holds("calibration error", told_error[1], sum(gaps) / labelled)
+    holds("items of the calibration error", told_error[2], labelled)
+
+with open(f"{data}/labels_to_fill.csv") as file:
+    sheet = {row["url"] for row in csv.DictReader(file)}
+for row in table("What people looked at"):
+    own = [item["url"] for item in items if row["Engine"] in ("all", item["engine"])]
+    holds(f"items of {row['Engine']}", row["Items"], len(own))
+    holds(f"sheet of {row['Engine']}", row["On the sheet"], sum(url in sheet for url in own))
+    holds(f"decided of {row['Engine']}", row["Decided by people"], sum(url in decided for url in own))
+
+if decided:
+    differ = set()
+    for (variable, url), given in said.items():
+        model = model_says(variable).get(url)
+        persons = {label for name, label in given.items() if name != "adjudicated"}
+        people_say = by_people(variable, url)
+        if len(persons) > 1 or (people_say and model and people_say != model):
+            differ.add((variable, url))
+    listed = {(row["Question"], row["Item"]) for row in table("What people and the model")}
+    compared += len(differ)
+    if listed != differ:
+        wrong.append(f"disagreements: {listed ^ differ}")
+
+asked = {
+    "classify": completions,
+    "root_cause": load("final_bug_results_with_root_cause"),
+    "root_cause_parts": load("root_cause_parts"),
+    "symptom": symptoms,
+}
+PRICE_IN, PRICE_OUT = 0.40e-6, 1.60e-6
+for row in table("When they were asked"):
+    calls = {answer["_call"]["id"]: answer["_call"] for answer in asked[row["Stage"]]}.values()
+    tokens_in, tokens_out = sum(c["tokens_in"] for c in calls), sum(c["tokens_out"] for c in calls)
+    holds(f"calls of {row['Stage']}", row["Calls"], len(calls))
+    holds(f"tokens in of {row['Stage']}", row["Tokens in"], tokens_in)
+    holds(f"tokens out of {row['Stage']}", row["Tokens out"], tokens_out)
+    if calls:
+        holds(f"cost of {row['Stage']}", row["USD"], tokens_in * PRICE_IN + tokens_out * PRICE_OUT)
 
 if wrong:
     print("\n".join(wrong))

@@ -13,7 +13,9 @@ use crate::table::{Column, Digest, Row};
 pub(super) const REPORT: &str = "_report";
 
 /// Nobody reads a table of more rows.
-const MOST_ROWS: u64 = 5_000;
+const MOST_SHOWN: u64 = 5_000;
+/// More rows than a template can go through.
+const MOST_READ: u64 = 200_000;
 
 /// What a report is written as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,7 +111,7 @@ impl Table {
         for chunk in &artifact.chunks {
             hasher.update(&store.lines_of(chunk)?);
         }
-        let rows = match artifact.rows <= MOST_ROWS {
+        let rows = match artifact.rows <= MOST_READ {
             true => store.rows(artifact).collect::<Result<_, _>>()?,
             false => Vec::new(),
         };
@@ -120,11 +122,11 @@ impl Table {
 
     /// Its rows, where they are few enough to be shown.
     pub fn shown(&self) -> Result<&[Row], Error> {
-        if self.count <= MOST_ROWS {
+        if self.count <= MOST_SHOWN {
             return Ok(&self.rows);
         }
         Err(wrong(&format!(
-            "`{}` has {} rows, and a report shows {MOST_ROWS} at the most: sum them up in a stage of \
+            "`{}` has {} rows, and a report shows {MOST_SHOWN} at the most: sum them up in a stage of \
              kind `sql`",
             self.name, self.count
         )))
@@ -146,8 +148,12 @@ impl Object for Table {
         }
     }
 
+    /// A table that was not read is not passed off as one without rows: going through it is an error.
     fn enumerate(self: &Arc<Self>) -> Enumerator {
-        Enumerator::Seq(self.rows.len())
+        match self.count <= MOST_READ {
+            true => Enumerator::Seq(self.rows.len()),
+            false => Enumerator::NonEnumerable,
+        }
     }
 }
 

@@ -28,13 +28,13 @@ pub(super) const NAMES: [&str; 5] = ["table", "bars", "lines", "heat", "graph"];
 pub(super) fn add(environment: &mut Environment<'static>) {
     environment.add_function("table", table);
     environment.add_function("bars", |state: &mut State<'_, '_>, of: Value, more: Kwargs| {
-        show(state, &of, &more, charts::bars)
+        show(state, &of, &more, Sort::Bars)
     });
     environment.add_function("lines", |state: &mut State<'_, '_>, of: Value, more: Kwargs| {
-        show(state, &of, &more, charts::lines)
+        show(state, &of, &more, Sort::Lines)
     });
     environment.add_function("heat", |state: &mut State<'_, '_>, of: Value, more: Kwargs| {
-        show(state, &of, &more, charts::heat)
+        show(state, &of, &more, Sort::Heat)
     });
     environment.add_function("graph", graph);
     environment.add_filter("percent", |share: f64| percent(share));
@@ -52,6 +52,14 @@ pub(super) fn add(environment: &mut Environment<'static>) {
         };
         Ok(out.write_str(&escaped(&text))?)
     });
+}
+
+/// What a chart looks like.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sort {
+    Bars,
+    Lines,
+    Heat,
 }
 
 /// Numbers under headings.
@@ -185,12 +193,7 @@ fn table(state: &mut State<'_, '_>, of: Value, more: Kwargs) -> Result<Value, Er
 }
 
 /// Draws a chart; its numbers stand below it, and in its place where there are no pictures.
-fn show(
-    state: &mut State<'_, '_>,
-    of: &Value,
-    more: &Kwargs,
-    draw: fn(&Chart, &str) -> String,
-) -> Result<Value, Error> {
+fn show(state: &mut State<'_, '_>, of: &Value, more: &Kwargs, sort: Sort) -> Result<Value, Error> {
     let report = Report::of(state)?;
     let table = input(of)?;
     let fields = Fields { x: more.get("x")?, y: more.get("y")?, series: more.get("series")? };
@@ -207,11 +210,19 @@ fn show(
     let caption = Caption::read(format!("Figure {at}"), table, more)?;
     let rows = rows(table, more)?;
     more.assert_all_used()?;
-    let mut chart = pivot::chart(table, &rows, &fields, number)?;
-    let grid = Grid::of(&chart);
+    let mut chart = pivot::chart(table, &rows, &fields, number, sort == Sort::Heat)?;
+    let grid = match sort {
+        Sort::Heat => Grid::of_heat(&chart),
+        Sort::Bars | Sort::Lines => Grid::of(&chart),
+    };
     if share {
-        to_shares(&mut chart);
+        to_shares(&mut chart)?;
     }
+    let draw = match sort {
+        Sort::Bars => charts::bars,
+        Sort::Lines => charts::lines,
+        Sort::Heat => charts::heat,
+    };
     let text = match report.form {
         Form::Markdown => format!("\n\n{}\n\n{}\n\n", caption.markdown(), grid.markdown()),
         Form::Html => report.block(format!(
@@ -238,7 +249,7 @@ fn graph(state: &mut State<'_, '_>, more: Kwargs) -> Result<Value, Error> {
         }
         Form::Html => report.block(format!(
             "<figure class=\"graph\">\n<figcaption><strong>{name}.</strong> {0}</figcaption>\n\
-             <img alt=\"{0}\" src=\"{1}\">\n</figure>\n",
+             <div class=\"scroll\">\n<img alt=\"{0}\" src=\"{1}\">\n</div>\n</figure>\n",
             html(&text),
             data_address(picture)
         )),
@@ -246,17 +257,37 @@ fn graph(state: &mut State<'_, '_>, more: Kwargs) -> Result<Value, Error> {
     Ok(Value::from_safe_string(text))
 }
 
+fn told(chart: &Chart, value: Option<f64>) -> String {
+    match value {
+        None => String::new(),
+        Some(share) if chart.number == Number::Share => percent(share),
+        Some(value) => shown(&Json::from(value)),
+    }
+}
+
 impl Grid {
+    /// A heat map's numbers as it has them: a row for each series, a column for each place.
+    fn of_heat(chart: &Chart) -> Grid {
+        let corner = match chart.y.title == chart.x.title {
+            true => chart.y.title.clone(),
+            false => format!("{} \\ {}", chart.y.title, chart.x.title),
+        };
+        let columns = chart.x.labels.iter().map(|label| (label.clone(), true));
+        let row = |series: &charts::Series| {
+            let values = series.values.iter().map(|value| told(chart, *value));
+            [series.name.clone()].into_iter().chain(values).collect()
+        };
+        Grid {
+            headers: [(corner, false)].into_iter().chain(columns).collect(),
+            rows: chart.series.iter().map(row).collect(),
+        }
+    }
+
     /// A chart's numbers: a row for each place, a column for each series.
     fn of(chart: &Chart) -> Grid {
-        let told = |value: Option<f64>| match value {
-            None => String::new(),
-            Some(share) if chart.number == Number::Share => percent(share),
-            Some(value) => shown(&Json::from(value)),
-        };
         let names = chart.series.iter().map(|series| (series.name.clone(), true));
         let row = |(place, label): (usize, &String)| {
-            let values = chart.series.iter().map(|series| told(series.values[place]));
+            let values = chart.series.iter().map(|series| told(chart, series.values[place]));
             [label.clone()].into_iter().chain(values).collect()
         };
         Grid {

@@ -19,9 +19,23 @@ pub(super) struct Body {
 /// A text as Markdown that says the same, on one line: nothing in it is a mark.
 pub(super) fn escaped(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
-    for c in clean(text).chars() {
+    let text = clean(text);
+    // At the beginning of a line these begin a list, a rule or the line below a heading.
+    let text = text.trim_start();
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let ends = |rest: &str| rest.is_empty() || rest.starts_with(char::is_whitespace);
+    let lists = text.starts_with(['-', '+']) && ends(&text[1..]);
+    let rules = text.starts_with(['-', '=']) && text.chars().all(|c| "-= ".contains(c));
+    let numbered = digits > 0 && text[digits..].strip_prefix(['.', ')']).is_some_and(ends);
+    let marks = lists || rules;
+    for (at, c) in text.char_indices() {
         match c {
             '\n' | '\r' | '\t' => safe.push(' '),
+            '\u{200b}'..='\u{200f}' | '\u{2060}'..='\u{2064}' | '\u{feff}' => {}
+            _ if (marks && at == 0) || (numbered && at == digits) => {
+                safe.push('\\');
+                safe.push(c);
+            }
             '\\' | '`' | '*' | '_' | '[' | ']' | '<' | '>' | '&' | '|' | '#' | '~' | '$' => {
                 safe.push('\\');
                 safe.push(c);
@@ -142,12 +156,25 @@ mod tests {
             "```\nflow-block 0\n```",
             "a\n\n# Not a heading\n| not | a table |",
             "\u{1b}[31mred\u{202e}",
+            "1. one",
+            "- one",
+            "    four spaces",
+            "===",
+            "---",
+            "+ one",
         ] {
             let body = to_html(&format!("# Title\n\n{}\n", escaped(hostile)), &["BLOCK".into()]);
             assert!(!body.html.contains("<script") && !body.html.contains("<a "), "{}", body.html);
             assert!(!body.html.contains("BLOCK") && !body.html.contains('\u{1b}'), "{}", body.html);
             assert_eq!(body.html.matches("<p>").count(), 1, "{}", body.html);
             assert_eq!(body.title, "Title");
+        }
+    }
+
+    #[test]
+    fn numbers_stay_as_they_are() {
+        for text in ["0.052", "-5", "+3 dB", "1.5 to 2", "2025-06-30", "a - b"] {
+            assert_eq!(escaped(text), text);
         }
     }
 

@@ -28,6 +28,9 @@ use crate::table::{FORMAT, Row, TEXT};
 
 pub struct ReportKind;
 
+/// The name by which a template knows which flow makes its report.
+const VERSION: &str = "flow_version";
+
 /// What `[stages.NAME]` may hold.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -71,7 +74,9 @@ impl Kind for ReportKind {
             let name = name_of(&input.name);
             let wrong = match () {
                 () if !is_name(&name) => Some(format!("`{name}` is no name in a template")),
-                () if figure::NAMES.contains(&name.as_str()) || name == "params" => {
+                () if figure::NAMES.contains(&name.as_str())
+                    || ["params", VERSION].contains(&&*name) =>
+                {
                     Some(format!("`{name}` means something else in a report"))
                 }
                 () if names.contains(&name) => Some(format!("two inputs are called `{name}`")),
@@ -83,7 +88,8 @@ impl Kind for ReportKind {
             }
             names.push(name);
         }
-        let template = cx.document(&settings.template, &names, figure::add)?;
+        let known: Vec<String> = names.iter().cloned().chain([VERSION.to_owned()]).collect();
+        let template = cx.document(&settings.template, &known, &figure::NAMES, figure::add)?;
         let columns = Columns::Known(vec![FORMAT.into(), TEXT.into()]);
         let graph = graph(cx);
         let graph = [draw(&graph, DrawFormat::Svg), draw(&graph, DrawFormat::Mermaid)];
@@ -141,6 +147,7 @@ impl TableStage for Stage {
         }
         components.add("inputs", &self.names.join(","));
         components.add("graph", &self.graph[1]);
+        components.add(VERSION, env!("CARGO_PKG_VERSION"));
     }
 
     fn make<'a>(
@@ -168,7 +175,8 @@ impl Stage {
         for form in [Form::Html, Form::Markdown] {
             let report = Arc::new(Report::new(form, self.graph.clone()));
             let own = (document::REPORT, Value::from_dyn_object(report.clone()));
-            let context = tables.iter().cloned().chain([own]);
+            let version = (VERSION, Value::from(env!("CARGO_PKG_VERSION")));
+            let context = tables.iter().cloned().chain([own, version]);
             let text = self.template.render_with(context);
             let text = text.map_err(|error| StageError::Failed(error.to_string()))?;
             let text = match form {

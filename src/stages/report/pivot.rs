@@ -16,12 +16,14 @@ pub(super) struct Fields {
     pub series: Option<String>,
 }
 
-/// A chart of `rows` of `table`, whose places and series stand in the order of their first rows.
+/// A chart of `rows` of `table`, whose places and series stand in the order of their first rows. `down`: its
+/// series are rows, and not what the numbers are of.
 pub(super) fn chart(
     table: &Table,
     rows: &[&Row],
     fields: &Fields,
     number: Number,
+    down: bool,
 ) -> Result<Chart, Error> {
     let used = [Some(&fields.x), Some(&fields.y), fields.series.as_ref()];
     for field in used.into_iter().flatten() {
@@ -55,18 +57,26 @@ pub(super) fn chart(
         values: (0..count).map(|place| values.get(&place).copied().flatten()).collect(),
     });
     let axis = |title: &str, labels: Vec<String>| Axis { title: spoken(title), labels };
+    let y = match down {
+        true => fields.series.as_ref().unwrap_or(&fields.y),
+        false => &fields.y,
+    };
     Ok(Chart {
         // The caption stands above it.
         title: String::new(),
         x: axis(&fields.x, places.into_keys().collect()),
-        y: axis(&fields.y, Vec::new()),
+        y: axis(y, Vec::new()),
         series: series.collect(),
         number,
     })
 }
 
 /// Each place's values as shares of their sum.
-pub(super) fn to_shares(chart: &mut Chart) {
+pub(super) fn to_shares(chart: &mut Chart) -> Result<(), Error> {
+    let negative = |value: &Option<f64>| value.is_some_and(|value| value < 0.0);
+    if chart.series.iter().any(|series| series.values.iter().any(negative)) {
+        return Err(wrong("`share` is of what adds up, and one of the numbers is negative"));
+    }
     for place in 0..chart.x.labels.len() {
         let values = chart.series.iter().filter_map(|series| series.values[place]);
         let sum: f64 = values.sum();
@@ -76,6 +86,7 @@ pub(super) fn to_shares(chart: &mut Chart) {
         }
     }
     chart.number = Number::Share;
+    Ok(())
 }
 
 pub(super) fn no_column(table: &Table, name: &str) -> Error {
