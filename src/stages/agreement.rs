@@ -94,7 +94,7 @@ impl Kind for Agreement {
     }
 
     fn version(&self) -> u32 {
-        2
+        3
     }
 
     fn settings(&self, generator: &mut SchemaGenerator) -> Schema {
@@ -396,10 +396,16 @@ impl Tables<'_> {
         type Measure = fn(&Ratings) -> Option<f64>;
         let measures: [(&str, Measure); 2] =
             [("krippendorff_alpha", stats::krippendorff), ("fleiss_kappa", stats::fleiss)];
+        // Whoever labelled nothing here is no rater here.
+        let labels = |rater: &usize| ratings.items.iter().any(|item| item[*rater].is_some());
+        let present: Vec<usize> = (0..self.raters.len()).filter(labels).collect();
+        let of_present =
+            |item: &Vec<Option<usize>>| present.iter().map(|rater| item[*rater]).collect();
+        let all: Vec<Vec<Option<usize>>> = ratings.items.iter().map(of_present).collect();
         for (measure, of) in measures {
-            let needed = if measure == "fleiss_kappa" { self.raters.len() } else { 2 };
+            let needed = if measure == "fleiss_kappa" { present.len().max(2) } else { 2 };
             let enough = |item: &&Vec<Option<usize>>| item.iter().flatten().count() >= needed;
-            let items: Vec<_> = ratings.items.iter().filter(enough).cloned().collect();
+            let items: Vec<_> = all.iter().filter(enough).cloned().collect();
             let with = |items: &[Vec<Option<usize>>]| {
                 of(&Ratings { labels: ratings.labels.clone(), items: items.to_vec() })
             };
