@@ -8,6 +8,7 @@ mod diff;
 mod export;
 mod graph;
 mod log;
+mod logs;
 mod plan;
 mod progress;
 mod run;
@@ -181,18 +182,26 @@ pub fn main() -> ExitCode {
     exit.into()
 }
 
-/// Logs go to stderr; `FLOW_LOG` chooses in detail what (`flow=trace`).
+/// Logs go to stderr, where `FLOW_LOG` chooses in detail what (`flow=trace`), and those of a run to files.
 fn start_log(verbose: u8) {
-    use tracing_subscriber::EnvFilter;
+    use tracing_subscriber::layer::SubscriberExt;
+    use tracing_subscriber::util::SubscriberInitExt;
+    use tracing_subscriber::{EnvFilter, Layer, fmt};
     let level = match verbose {
         0 => "flow=warn",
         1 => "flow=info",
         _ => "flow=debug",
     };
     let filter = EnvFilter::try_from_env("FLOW_LOG").unwrap_or_else(|_| EnvFilter::new(level));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_target(false)
+    let shown = fmt::layer().with_writer(std::io::stderr).with_target(false).with_filter(filter);
+    // What a run does is written down whatever is shown of it.
+    let written = || EnvFilter::new("flow=debug");
+    let [readable, json] = logs::both();
+    let readable = fmt::layer().with_writer(readable.clone()).with_ansi(false).with_target(false);
+    let json = fmt::layer().json().flatten_event(true).with_target(false).with_writer(json.clone());
+    tracing_subscriber::registry()
+        .with(shown)
+        .with(readable.with_filter(written()))
+        .with(json.with_filter(written()))
         .init();
 }

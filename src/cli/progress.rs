@@ -10,6 +10,9 @@ use super::style::{Style, count, grouped, minute};
 use crate::engine::{Event, StageSummary, UnderWay};
 use crate::manifest::clean;
 
+/// Without a terminal a stage that works tells so often how far it is.
+const TELL_AGAIN: Duration = Duration::from_secs(30);
+
 /// Reads the events of a run. Clones share what is shown.
 #[derive(Clone)]
 pub(super) struct Progress {
@@ -20,7 +23,55 @@ pub(super) struct Progress {
 
 struct Shown {
     bars: MultiProgress,
-    stages: Mutex<HashMap<String, ProgressBar>>,
+    stages: Mutex<HashMap<String, Line>>,
+}
+
+/// A stage that works.
+struct Line {
+    bar: ProgressBar,
+    failed: u64,
+    calls: u64,
+    calls_cached: u64,
+    cost_usd: f64,
+    told: Instant,
+}
+
+impl Line {
+    /// What it has asked, spent and failed at so far.
+    fn spent(&self) -> String {
+        let mut parts = Vec::new();
+        if self.calls > 0 {
+            parts.push(count(self.calls, "call"));
+        }
+        if self.calls_cached > 0 {
+            parts.push(format!("{} recorded", grouped(self.calls_cached)));
+        }
+        if self.cost_usd > 0.0 {
+            parts.push(format!("${:.4}", self.cost_usd));
+        }
+        if self.failed > 0 {
+            parts.push(format!("{} failed", grouped(self.failed)));
+        }
+        parts.join(", ")
+    }
+
+    /// How far it is, where there is no terminal.
+    fn plain(&self, stage: &str) -> String {
+        let done = self.bar.position();
+        let mut line = match self.bar.length() {
+            Some(rows) => format!("{stage}: {} of {}", grouped(done), count(rows, "row")),
+            None => format!("{stage}: {} so far", count(done, "row")),
+        };
+        let left = self.bar.eta().as_secs();
+        if self.bar.length().is_some() && left > 0 {
+            line.push_str(&format!(", about {left} s left"));
+        }
+        let spent = self.spent();
+        if !spent.is_empty() {
+            line.push_str(&format!(", {spent}"));
+        }
+        line
+    }
 }
 
 impl Progress {
@@ -45,25 +96,40 @@ impl Progress {
                 tracing::info!(stage, rows, "started");
                 self.start(stage, rows);
             }
-            Event::RowDone { stage, calls, cost_usd, .. } => {
-                if let Some(bar) = self.stages().get(&stage) {
-                    bar.set_message(spent(calls, cost_usd));
-                }
-                self.step(&stage);
+            Event::RowDone { stage, calls, calls_cached, cost_usd, .. } => {
+                self.step(&stage, |line| {
+                    (line.calls, line.calls_cached, line.cost_usd) =
+                        (calls, calls_cached, cost_usd);
+                });
             }
             Event::RowFailed { stage, key, reason } => {
                 tracing::info!(stage, key = clean(&key), reason = clean(&reason), "row failed");
-                self.step(&stage);
+                self.step(&stage, |line| line.failed += 1);
             }
             Event::Batches { stage, under_way } => self.batches(&stage, under_way),
-            Event::Waiting { server, why, wait } => self.wait(&server, &clean(&why), wait),
-            Event::Note { stage, text } => self.line(&format!("{stage}: {}", clean(&text))),
+            Event::Waiting { server, why, wait } => {
+                tracing::info!(server, why = clean(&why), seconds = wait.as_secs_f64(), "waiting");
+                self.wait(&server, &clean(&why), wait);
+            }
+            Event::Note { stage, text } => {
+                tracing::info!(stage, text = clean(&text), "note");
+                self.line(&format!("{stage}: {}", clean(&text)));
+            }
             Event::StageEnded(summary) => {
-                let StageSummary { name, state, rows, calls, .. } = &summary;
-                tracing::info!(stage = name, state = state.as_str(), rows, calls, "ended");
-                let bar = self.stages().remove(&summary.name);
-                if let Some(bar) = bar {
-                    bar.finish_and_clear();
+                let StageSummary { name, state, rows, calls, cost_usd, reason, .. } = &summary;
+                let reason = clean(reason.as_deref().unwrap_or_default());
+                tracing::info!(
+                    stage = name,
+                    state = state.as_str(),
+                    rows,
+                    calls,
+                    cost_usd,
+                    reason,
+                    "ended"
+                );
+                let line = self.stages().remove(&summary.name);
+                if let Some(line) = line {
+                    line.bar.finish_and_clear();
                 }
             }
         }
@@ -85,8 +151,8 @@ impl Progress {
     }
 
     pub fn end(&self) {
-        for (_, bar) in self.stages().drain() {
-            bar.finish_and_clear();
+        for (_, line) in self.stages().drain() {
+            line.bar.finish_and_clear();
         }
     }
 
@@ -102,11 +168,10 @@ impl Progress {
         let style = ProgressStyle::with_template(template)
             .expect("the templates are well formed")
             .with_key("rate", rate);
-        let known = self.stages().get(&stage).cloned();
-        if let Some(bar) = known {
+        if let Some(line) = self.stages().get(&stage) {
             // Its rows ran ahead; now it is known how many there are.
-            bar.set_style(style);
-            rows.into_iter().for_each(|rows| bar.set_length(rows));
+            line.bar.set_style(style);
+            rows.into_iter().for_each(|rows| line.bar.set_length(rows));
             return;
         }
         let bar = match rows {
@@ -117,7 +182,9 @@ impl Progress {
         if self.terminal && !self.quiet {
             bar.enable_steady_tick(Duration::from_millis(200));
         }
-        self.stages().insert(stage, bar);
+        let (calls, calls_cached, cost_usd) = (0, 0, 0.0);
+        let told = Instant::now();
+        self.stages().insert(stage, Line { bar, failed: 0, calls, calls_cached, cost_usd, told });
     }
 
     /// Tells how long a pause takes and when it is over, and counts it down.
@@ -161,22 +228,29 @@ impl Progress {
         }
     }
 
-    fn step(&self, stage: &str) {
-        if let Some(bar) = self.stages().get(stage) {
-            bar.inc(1);
-        }
+    /// A row of a stage is done, or failed.
+    fn step(&self, stage: &str, note: impl FnOnce(&mut Line)) {
+        let told = {
+            let mut stages = self.stages();
+            let Some(line) = stages.get_mut(stage) else { return };
+            note(line);
+            line.bar.inc(1);
+            match self.terminal {
+                true => {
+                    line.bar.set_message(line.spent());
+                    None
+                }
+                false if line.told.elapsed() >= TELL_AGAIN => {
+                    line.told = Instant::now();
+                    Some(line.plain(stage))
+                }
+                false => None,
+            }
+        };
+        told.into_iter().for_each(|text| self.line(&text));
     }
 
-    fn stages(&self) -> std::sync::MutexGuard<'_, HashMap<String, ProgressBar>> {
+    fn stages(&self) -> std::sync::MutexGuard<'_, HashMap<String, Line>> {
         self.shown.stages.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-    }
-}
-
-/// What a stage has asked and spent so far.
-fn spent(calls: u64, cost_usd: f64) -> String {
-    match (calls, cost_usd > 0.0) {
-        (0, _) => String::new(),
-        (_, false) => count(calls, "call"),
-        (_, true) => format!("{}, ${cost_usd:.4}", count(calls, "call")),
     }
 }

@@ -10,7 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::progress::Progress;
 use super::style::{BOLD, DIM, GREEN, RED, Style, YELLOW, count, grouped, one_line};
 use super::what::What;
-use super::{Exit, Shared};
+use super::{Exit, Shared, logs};
 use crate::clients::Limits;
 use crate::engine::{
     Choices, Look, Refresh, RunError, RunHandle, RunOptions, StageState, StageSummary, Summary,
@@ -100,6 +100,7 @@ pub(super) fn main(arguments: &Arguments, shared: &Shared, style: &Style) -> Exi
             return Exit::Fault;
         }
     };
+    open_logs(&pipeline);
     let progress = Progress::new(style);
     let watch = progress.clone();
     let result = runtime.block_on(run(
@@ -149,6 +150,20 @@ fn load(arguments: &Arguments, shared: &Shared, style: &Style) -> Result<Pipelin
         style.warn(&problems.render(style.color));
         Exit::Wrong
     })
+}
+
+/// Opens the run's logs. A folder that cannot be written stops what needs to write there, not this.
+fn open_logs(pipeline: &Pipeline) {
+    let data = pipeline.profile.data.as_deref().unwrap_or("data");
+    let secrets = pipeline.stages.iter().flat_map(|stage| &stage.compiled.secrets);
+    let secrets = secrets.filter_map(|secret| std::env::var(&secret.variable).ok());
+    let secrets: HashSet<String> = secrets.filter(|value| value.len() >= 8).collect();
+    let folder = pipeline.project.root.join(data).join("logs");
+    if let Err(error) = logs::open(&folder, secrets.into_iter().collect()) {
+        tracing::debug!(%error, "no log is written");
+    }
+    let command = std::env::args().skip(1).collect::<Vec<_>>().join(" ");
+    tracing::info!(command, "flow {}", env!("CARGO_PKG_VERSION"));
 }
 
 /// What a run that stopped has left to do.

@@ -170,7 +170,7 @@ pub enum Event {
     StageStarted { stage: String, rows: Option<u64> },
     /// A row of a row stage has its result; `known` if it was there before. With what the stage has
     /// asked and spent so far.
-    RowDone { stage: String, known: bool, calls: u64, cost_usd: f64 },
+    RowDone { stage: String, known: bool, calls: u64, calls_cached: u64, cost_usd: f64 },
     /// A row of a row stage has none.
     RowFailed { stage: String, key: String, reason: String },
     /// A stage waits for the provider's batches.

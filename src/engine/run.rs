@@ -926,8 +926,9 @@ impl RowWatch for Desk<'_> {
 
     fn done(&self, known: bool) {
         let calls = self.tally.calls.load(Ordering::Relaxed);
+        let calls_cached = self.tally.calls_cached.load(Ordering::Relaxed);
         let (stage, cost_usd) = (self.stage.to_owned(), self.tally.cost_usd());
-        (self.run.observer)(Event::RowDone { stage, known, calls, cost_usd });
+        (self.run.observer)(Event::RowDone { stage, known, calls, calls_cached, cost_usd });
     }
 
     fn failed(&self, key: String, reason: &RowError) {
