@@ -9,7 +9,8 @@ use toml::Spanned;
 use crate::clients::Cassette;
 use crate::graph::{Cycle, Graph, Node, NodeKind};
 use crate::manifest::{
-    Manifest, Problem, Problems, ProfileChoice, Project, StageDecl, did_you_mean, nearest,
+    Manifest, Problem, Problems, ProfileChoice, Project, SourceText, StageDecl, did_you_mean,
+    nearest,
 };
 use crate::stages::{self, Columns, Compile, Compiled, Expect, InputInfo, Kind};
 use crate::store::{FileState, Store, Stretches, input_note};
@@ -80,6 +81,11 @@ impl Pipeline {
     /// Reads and checks all that can be known without a call or a program run. Every mistake is in
     /// the error.
     pub fn load(options: &LoadOptions) -> Result<Pipeline, Problems> {
+        Pipeline::load_edited(options, None)
+    }
+
+    /// The same of a manifest that is to hold another text than it does.
+    pub fn load_edited(options: &LoadOptions, text: Option<&str>) -> Result<Pipeline, Problems> {
         let mut problems = Problems::default();
         let file = match options.file.as_os_str().is_empty() {
             true => Path::new("pipeline.toml"),
@@ -92,6 +98,8 @@ impl Pipeline {
                 return Err(problems);
             }
         };
+        let source =
+            text.map_or_else(|| source.clone(), |text| SourceText::new(&source.path, text));
         let profile = options.profile.as_deref();
         let manifest = Manifest::parse(&source, &source.text, project, profile, &mut problems);
         let Some(manifest) = manifest else {

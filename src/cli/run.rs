@@ -19,6 +19,10 @@ use crate::manifest::clean;
 use crate::pipeline::{Pipeline, Stage};
 
 #[derive(Args)]
+#[command(after_help = "Examples:
+  flow run
+  flow run report --max-cost 5
+  flow run --profile sample --limit 20")]
 pub(super) struct Arguments {
     #[command(flatten)]
     what: What,
