@@ -2,6 +2,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
@@ -16,8 +17,8 @@ use crate::schema::manifest_schema;
   flow init study --from labels")]
 pub(super) struct Arguments {
     /// Where to make it; here where it is not given
-    #[arg(default_value = ".")]
-    folder: PathBuf,
+    #[arg(value_name = "FOLDER", default_value = ".")]
+    place: PathBuf,
     /// What to begin with
     #[arg(long, value_name = "PROJECT", value_enum, default_value = "github-bugs")]
     from: From,
@@ -104,11 +105,11 @@ pub(super) fn main(arguments: &Arguments, shared: &Shared, style: &Style) -> Exi
         style.error(&format!("`flow init` makes `{MANIFEST}`, by no other name; leave `-f` out"));
         return Exit::Wrong;
     }
-    let folder = &arguments.folder;
-    match make(folder, arguments.from) {
+    let place = &arguments.place;
+    match make(place, arguments.from) {
         Ok(files) => {
             // Seen from where the user stands.
-            let from_here = shared.folder.as_deref().unwrap_or(Path::new("")).join(folder);
+            let from_here = shared.folder.as_deref().unwrap_or(Path::new("")).join(place);
             style.say(&told(&from_here, arguments.from, files));
             Exit::Done
         }
@@ -151,7 +152,8 @@ fn make(folder: &Path, from: From) -> Result<u64, String> {
     let taken: Vec<&PathBuf> =
         files.iter().map(|(path, _)| path).filter(|path| in_the_way(path, folder)).collect();
     if !taken.is_empty() {
-        let taken: Vec<String> = taken.iter().map(|path| path.display().to_string()).collect();
+        let shown = |path: &&PathBuf| path.strip_prefix(".").unwrap_or(path).display().to_string();
+        let taken: Vec<String> = taken.iter().map(shown).collect();
         return Err(format!(
             "nothing was made, as this is there already: {}; name another folder",
             taken.join(", ")
@@ -180,8 +182,12 @@ fn real(folder: &Path) -> io::Result<PathBuf> {
     Ok(whole)
 }
 
-/// Whether a manifest of ours is there; other programs have a `pipeline.toml`, too.
+/// Whether a manifest of ours is there; other programs have a `pipeline.toml`, too. What lies in a
+/// folder where everybody may write, such as `/tmp`, makes no project of all that is below it.
 fn is_project(folder: &Path) -> bool {
+    if folder.metadata().is_ok_and(|it| it.permissions().mode() & 0o002 != 0) {
+        return false;
+    }
     let text = fs::read_to_string(folder.join(MANIFEST)).unwrap_or_default();
     text.lines().any(|line| {
         let line = line.trim_start();
