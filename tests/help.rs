@@ -90,7 +90,7 @@ fn what_was_meant_is_guessed() {
     let space = TestSpace::new();
     space.flow(&["init"]).expect(0);
     space.flow(&["run", "--profile", "sample"]).expect(0);
-    says(space.flow(&["rnu"]), "a similar subcommand exists: 'run'");
+    says(space.flow(&["runn"]), "a similar subcommand exists: 'run'");
     says(space.flow(&["run", "--profil", "sample"]), "a similar argument exists: '--profile'");
     says(space.flow(&["run", "--max-cots", "2"]), "a similar argument exists: '--max-cost'");
     says(space.flow(&["init", "x", "--from", "label"]), "a similar value exists: 'labels'");

@@ -159,3 +159,17 @@ pub(super) fn columns(lines: &[Vec<String>], right: &[usize]) -> String {
 fn width(cell: &str) -> usize {
     cell.chars().count()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_without_colours_shows_none() {
+        let style = Style { quiet: false, color: true, terminal: true, out: false, err: true };
+        let painted = format!("a {} [m] {}", style.paint("b", RED), style.paint("c", DIM));
+        assert_eq!(style.shown(&painted, style.out), "a b [m] c");
+        assert_eq!(style.shown(&painted, style.err), painted);
+        assert_eq!(style.shown("a", style.out), "a");
+    }
+}

@@ -20,7 +20,8 @@ pub fn add_row(
     };
     let mut item = document.as_item_mut();
     for key in path {
-        item = item.get_mut(key).ok_or_else(|| format!("there is no `{shown}`"))?;
+        let inner = item.as_table_like_mut().and_then(|table| table.get_mut(key));
+        item = inner.ok_or_else(|| format!("there is no `{shown}`"))?;
     }
     match item {
         Item::ArrayOfTables(rows) => add_table(rows, row),
