@@ -9,8 +9,8 @@ use toml::Spanned;
 use crate::clients::Cassette;
 use crate::graph::{Cycle, Graph, Node, NodeKind};
 use crate::manifest::{
-    Elsewhere, Manifest, Problem, Problems, ProfileChoice, Project, StageDecl, did_you_mean,
-    nearest,
+    Elsewhere, Manifest, Problem, Problems, ProfileChoice, Project, SourceText, StageDecl,
+    did_you_mean, nearest,
 };
 use crate::stages::{self, Columns, Compile, Compiled, Expect, InputInfo, Kind};
 use crate::store::{FileState, Store, Stretches, input_note};
@@ -88,6 +88,11 @@ impl Pipeline {
     /// Reads and checks all that can be known without a call or a program run. Every mistake is in
     /// the error.
     pub fn load(options: &LoadOptions) -> Result<Pipeline, Problems> {
+        Pipeline::load_edited(options, None)
+    }
+
+    /// The same of a manifest that is to hold another text than it does.
+    pub fn load_edited(options: &LoadOptions, text: Option<&str>) -> Result<Pipeline, Problems> {
         let mut problems = Problems::default();
         let file = match options.file.as_os_str().is_empty() {
             true => Path::new("pipeline.toml"),
@@ -100,6 +105,8 @@ impl Pipeline {
                 return Err(problems);
             }
         };
+        let source =
+            text.map_or_else(|| source.clone(), |text| SourceText::new(&source.path, text));
         let profile = options.profile.as_deref();
         let addresses = options.addresses.clone();
         let elsewhere = Elsewhere { cassette: options.cassette.is_some(), addresses };

@@ -8,6 +8,8 @@ use crate::engine::{accept, find};
 use crate::manifest::clean;
 
 #[derive(Args)]
+#[command(after_help = "Example:
+  flow accept classify")]
 pub(super) struct Arguments {
     /// The stage whose table is to count as up to date
     stage: String,

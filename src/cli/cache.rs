@@ -14,6 +14,9 @@ use crate::stages::StageError;
 use crate::store::{Collected, Lock, Sizes, Store, StoreError, Verified};
 
 #[derive(Args)]
+#[command(after_help = "Examples:
+  flow cache stats
+  flow cache gc --dry-run")]
 pub(super) struct Arguments {
     #[command(subcommand)]
     what: What,
@@ -22,18 +25,24 @@ pub(super) struct Arguments {
 #[derive(Subcommand)]
 enum What {
     /// Tell how much the store holds of what
+    #[command(after_help = "Example:
+  flow cache stats --json")]
     Stats {
         /// Print it as one JSON object
         #[arg(long)]
         json: bool,
     },
     /// Read everything that is stored, and drop what is damaged, so that it is made again
+    #[command(after_help = "Example:
+  flow cache verify")]
     Verify {
         /// Print it as one JSON object
         #[arg(long)]
         json: bool,
     },
     /// Forget what a stage made, so that it runs again on recorded answers
+    #[command(after_help = "Example:
+  flow cache clear classify")]
     Clear {
         stage: String,
         /// Forget its answers, too: they are asked for, and paid for, again
@@ -42,6 +51,8 @@ enum What {
     },
     /// Collect what neither the manifest under any profile nor the last runs can reach; answers of
     /// models are kept
+    #[command(after_help = "Example:
+  flow cache gc --older-than 90d --dry-run")]
     Gc {
         /// Keep what the last N runs made and left
         #[arg(long, value_name = "N", default_value_t = 10)]

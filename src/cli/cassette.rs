@@ -10,6 +10,8 @@ use crate::clients::write_cassette;
 use crate::store::Store;
 
 #[derive(Args)]
+#[command(after_help = "Example:
+  flow cassette samples/cassette.jsonl")]
 pub(super) struct Arguments {
     /// The file to write
     to: PathBuf,

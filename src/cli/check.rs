@@ -16,6 +16,9 @@ const LONGEST: usize = 600;
 const MOST_NAMED: usize = 5;
 
 #[derive(Args)]
+#[command(after_help = "Examples:
+  flow check
+  flow check --online")]
 pub(super) struct Arguments {
     /// Ask GitHub and the models, too: who the tokens are, what is left of their quotas, which
     /// repositories and models answer

@@ -12,6 +12,9 @@ use crate::pipeline::Pipeline;
 use crate::store::Store;
 
 #[derive(Args)]
+#[command(after_help = "Examples:
+  flow diff 1 last
+  flow diff 1 last classify")]
 pub(super) struct Arguments {
     /// The earlier run: its number in `flow log`, or `last`
     #[arg(value_name = "RUN")]

@@ -8,6 +8,9 @@ use crate::graph::{DrawFormat, NodeKind, draw};
 use crate::manifest::did_you_mean;
 
 #[derive(Args)]
+#[command(after_help = "Examples:
+  flow graph
+  flow graph classify --format mermaid")]
 pub(super) struct Arguments {
     /// A stage: only it, what it needs, and what needs it
     stage: Option<String>,
@@ -26,7 +29,8 @@ pub(super) fn main(arguments: &Arguments, shared: &Shared, style: &Style) -> Exi
         let Some(index) = graph.index(name) else {
             let stages = graph.nodes().iter().filter(|node| node.kind == NodeKind::Stage);
             let help = did_you_mean(name, stages.map(|node| node.name.as_str()));
-            style.error(&format!("there is no stage `{name}`; {}", help.unwrap_or_default()));
+            let help = help.map(|help| format!("; {help}")).unwrap_or_default();
+            style.error(&format!("there is no stage `{name}`{help}"));
             return Exit::Wrong;
         };
         graph = graph.only(&graph.around(index));

@@ -9,6 +9,8 @@ use crate::engine::{Logged, log};
 use crate::store::Store;
 
 #[derive(Args)]
+#[command(after_help = "Example:
+  flow log --number 5")]
 pub(super) struct Arguments {
     /// Print the runs as one JSON object
     #[arg(long)]

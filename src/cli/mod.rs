@@ -1,12 +1,16 @@
 //! The command line: one file a subcommand, and what they share.
 
 mod accept;
+mod add;
 mod cache;
 mod cassette;
 mod check;
+mod completions;
 mod diff;
 mod export;
+mod fmt;
 mod graph;
+mod init;
 mod log;
 mod logs;
 mod plan;
@@ -19,13 +23,15 @@ mod verify;
 mod what;
 mod why;
 
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{ArgAction, Args, Parser, Subcommand};
+use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand};
 
-use crate::manifest::{Manifest, Problems};
+use crate::manifest::{Manifest, Problem, Problems, SourceText, did_you_mean};
 use crate::pipeline::{LoadOptions, Pipeline};
+use crate::store::write_aside;
 use style::Style;
 
 /// How a command ended; its number is the process's exit code.
@@ -55,6 +61,10 @@ impl From<Exit> for ExitCode {
 /// `make` for studies that read GitHub and ask language models.
 #[derive(Parser)]
 #[command(name = "flow", version, arg_required_else_help = true)]
+#[command(after_help = "Examples:
+  flow init study
+  flow -C study run --profile sample
+  flow help run")]
 struct Cli {
     #[command(flatten)]
     shared: Shared,
@@ -84,6 +94,8 @@ struct Shared {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Make a small project that runs at once
+    Init(init::Arguments),
     /// Bring the outputs up to date
     Run(run::Arguments),
     /// Tell what a run would do, and what it would cost; calls nobody
@@ -110,8 +122,14 @@ enum Command {
     Export(export::Arguments),
     /// Tell whether a package makes the same bytes here
     Verify(verify::Arguments),
+    /// Add a row to the manifest; all else in it stays as it is
+    Add(add::Arguments),
+    /// Format the manifest; it means the same afterwards
+    Fmt(fmt::Arguments),
     /// Print the JSON Schema of the manifest, for editors
     Schema(schema::Arguments),
+    /// Print a script that completes commands, options and stages in a shell
+    Completions(completions::Arguments),
 }
 
 impl Shared {
@@ -136,16 +154,51 @@ impl Shared {
     /// The folder of the store, also where the manifest has mistakes: the history is told whatever
     /// stands in it now.
     fn cache(&self, style: &Style) -> Result<PathBuf, Exit> {
-        match Manifest::read(&self.file) {
-            Ok((project, _)) => Ok(project.cache()),
-            Err(problem) => {
-                let mut problems = Problems::default();
-                problems.add(problem);
-                style.warn(&problems.render(style.color));
-                Err(Exit::Wrong)
-            }
-        }
+        let found = Manifest::read(&self.file).and_then(|(project, source)| {
+            self.profile_is_there(&source)?;
+            Ok(project.cache())
+        });
+        found.map_err(|problem| {
+            let mut problems = Problems::default();
+            problems.add(problem);
+            style.warn(&problems.render(style.color));
+            Exit::Wrong
+        })
     }
+
+    /// Finds a profile's name that was mistyped, where the rest of the manifest is not looked at.
+    fn profile_is_there(&self, source: &SourceText) -> Result<(), Problem> {
+        let (Some(name), Ok(manifest)) = (&self.profile, source.text.parse::<toml::Table>()) else {
+            return Ok(());
+        };
+        let profiles = manifest.get("profiles").and_then(|profiles| profiles.as_table());
+        if profiles.is_some_and(|profiles| profiles.contains_key(name)) {
+            return Ok(());
+        }
+        let known = profiles.into_iter().flat_map(|profiles| profiles.keys().map(String::as_str));
+        let problem = Problem::new(format!("the manifest has no profile `{name}`"));
+        Err(problem.help_if(did_you_mean(name, known)))
+    }
+
+    /// Puts another text in the place of the manifest's: where a link leads, and with the same
+    /// rights.
+    fn rewrite(&self, text: &str) -> io::Result<()> {
+        let path = self.file.canonicalize()?;
+        let rights = path.metadata()?.permissions();
+        if rights.readonly() {
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, "it is read-only"));
+        }
+        let fill = |file: &mut io::BufWriter<std::fs::File>| {
+            file.get_ref().set_permissions(rights)?;
+            file.write_all(text.as_bytes())
+        };
+        write_aside::<io::Error>(&path, fill).map(drop)
+    }
+}
+
+/// What there is to type, for completions and for tests.
+pub fn command() -> clap::Command {
+    Cli::command()
 }
 
 /// The whole program.
@@ -160,6 +213,7 @@ pub fn main() -> ExitCode {
         return Exit::Wrong.into();
     }
     let work = std::panic::AssertUnwindSafe(|| match &cli.command {
+        Command::Init(arguments) => init::main(arguments, &cli.shared, &style),
         Command::Run(arguments) => run::main(arguments, &cli.shared, &style),
         Command::Plan(arguments) => plan::main(arguments, &cli.shared, &style),
         Command::Why(arguments) => why::main(arguments, &cli.shared, &style),
@@ -173,7 +227,10 @@ pub fn main() -> ExitCode {
         Command::Cassette(arguments) => cassette::main(arguments, &cli.shared, &style),
         Command::Export(arguments) => export::main(arguments, &cli.shared, &style),
         Command::Verify(arguments) => verify::main(arguments, &cli.shared, &style),
+        Command::Add(arguments) => add::main(arguments, &cli.shared, &style),
+        Command::Fmt(arguments) => fmt::main(arguments, &cli.shared, &style),
         Command::Schema(arguments) => schema::main(arguments, &style),
+        Command::Completions(arguments) => completions::main(arguments, &cli.shared, &style),
     });
     let exit = std::panic::catch_unwind(work).unwrap_or_else(|_| {
         style.error("this is a fault of flow itself; what was stored is kept, run again to go on");

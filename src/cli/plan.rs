@@ -9,6 +9,9 @@ use crate::engine::{Effort, Look, Plan, PlanState, StagePlan, plan};
 use crate::manifest::clean;
 
 #[derive(Args)]
+#[command(after_help = "Examples:
+  flow plan
+  flow plan classify+ --json")]
 pub(super) struct Arguments {
     #[command(flatten)]
     what: What,

@@ -20,13 +20,12 @@ use crate::manifest::clean;
 use crate::package::recorded;
 use crate::pipeline::{Pipeline, Stage};
 
-const EXAMPLE: &str = "\
-Examples:
-  flow run classify --limit 20
-  flow run --offline --cassette ../study.tar.zst";
-
 #[derive(Args)]
-#[command(after_help = EXAMPLE)]
+#[command(after_help = "Examples:
+  flow run
+  flow run report --max-cost 5
+  flow run --profile sample --limit 20
+  flow run --offline --cassette ../study.tar.zst")]
 pub(super) struct Arguments {
     #[command(flatten)]
     what: What,

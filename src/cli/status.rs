@@ -8,6 +8,8 @@ use crate::engine::{BatchStatus, Look, StageStatus, Status, status};
 use crate::manifest::clean;
 
 #[derive(Args)]
+#[command(after_help = "Example:
+  flow status")]
 pub(super) struct Arguments {
     /// Print it as one JSON object
     #[arg(long)]

@@ -1,6 +1,7 @@
 //! What a terminal is told, and how: errors and progress on stderr, results on stdout, nothing from
 //! outside obeyed as a control sequence.
 
+use std::borrow::Cow;
 use std::io::{IsTerminal, Write};
 
 use crate::manifest::clean;
@@ -8,39 +9,60 @@ use crate::manifest::clean;
 /// What the terminal can show and the user wants to see.
 pub(super) struct Style {
     pub quiet: bool,
+    /// Whether texts are painted at all; the colours go where only the other stream shows them.
     pub color: bool,
     pub terminal: bool,
+    out: bool,
+    err: bool,
 }
 
 impl Style {
     pub fn new(quiet: bool) -> Style {
+        let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+        let unwanted = set("NO_COLOR").is_some();
+        let forced = set("CLICOLOR_FORCE").is_some_and(|value| value != "0");
+        let dumb = set("TERM").is_some_and(|term| term == "dumb");
+        let colored = |terminal: bool| !unwanted && (forced || (terminal && !dumb));
         let terminal = std::io::stderr().is_terminal();
-        let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
-        Style { quiet, color: terminal && !unwanted && !dumb, terminal: terminal && !dumb }
+        let (out, err) = (colored(std::io::stdout().is_terminal()), colored(terminal));
+        Style { quiet, color: out || err, terminal: terminal && !dumb, out, err }
     }
 
     /// A line for people.
     pub fn say(&self, text: &str) {
         if !self.quiet {
-            print(&mut std::io::stderr(), &format!("{text}\n"));
+            self.warn(text);
         }
     }
 
     /// What people must know, also where they want quiet.
     pub fn warn(&self, text: &str) {
-        print(&mut std::io::stderr(), &format!("{text}\n"));
+        print(&mut std::io::stderr(), &self.shown(&format!("{text}\n"), self.err));
     }
 
     /// `error: ...`
     pub fn error(&self, text: &str) {
         let head = self.paint("error", RED);
-        print(&mut std::io::stderr(), &format!("{head}: {}\n", clean(text)));
+        self.warn(&format!("{head}: {}", clean(text)));
     }
 
     /// The result of a command.
     pub fn result(&self, text: &str) {
-        print(&mut std::io::stdout(), text);
+        print(&mut std::io::stdout(), &self.shown(text, self.out));
+    }
+
+    /// A text as a stream that has colours, or has none, shows it.
+    fn shown<'t>(&self, text: &'t str, colored: bool) -> Cow<'t, str> {
+        if colored || !self.color {
+            return Cow::Borrowed(text);
+        }
+        // Nothing else holds such signs: what comes from outside was made clean.
+        let mut parts = text.split("\x1b[");
+        let mut plain = parts.next().unwrap_or_default().to_owned();
+        for part in parts {
+            plain.push_str(part.split_once('m').map_or(part, |(_, rest)| rest));
+        }
+        Cow::Owned(plain)
     }
 
     pub fn paint(&self, text: &str, color: &str) -> String {
@@ -136,4 +158,18 @@ pub(super) fn columns(lines: &[Vec<String>], right: &[usize]) -> String {
 
 fn width(cell: &str) -> usize {
     cell.chars().count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_without_colours_shows_none() {
+        let style = Style { quiet: false, color: true, terminal: true, out: false, err: true };
+        let painted = format!("a {} [m] {}", style.paint("b", RED), style.paint("c", DIM));
+        assert_eq!(style.shown(&painted, style.out), "a b [m] c");
+        assert_eq!(style.shown(&painted, style.err), painted);
+        assert_eq!(style.shown("a", style.out), "a");
+    }
 }

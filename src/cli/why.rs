@@ -13,6 +13,9 @@ use crate::manifest::clean;
 use crate::table::Row;
 
 #[derive(Args)]
+#[command(after_help = "Examples:
+  flow why classify
+  flow why classify --row I_kwDO1")]
 pub(super) struct Arguments {
     /// The stage
     stage: String,
