@@ -13,6 +13,7 @@ use super::status::{StageStatus, Status, status};
 use crate::graph::{Facts, FirstRows, PageFacts, State};
 use crate::manifest::SourceText;
 use crate::pipeline::{InputRef, Pipeline, Stage};
+use crate::stages::Work;
 use crate::store::Artifact;
 use crate::table::{Row, all_fields};
 
@@ -133,10 +134,9 @@ fn stage_facts(
     if status.failed_rows > 0 {
         tell("failed rows", format!("{}, told in {}", status.failed_rows, stage.failed_file));
     }
-    if status.calls > 0 {
+    let calls = matches!(&stage.compiled.work, Work::Rows(rows) if rows.stage.calls());
+    if calls || status.calls > 0 {
         tell("calls so far", status.calls.to_string());
-    }
-    if status.cost_usd > 0.0 {
         tell("cost so far", format!("${:.4}", status.cost_usd));
     }
     if let (Some(run), Some(at)) = (status.run, &status.at) {
@@ -144,10 +144,17 @@ fn stage_facts(
         tell(word, format!("run {run}, {}", minute(at)));
     }
     let (settings, texts) = settings_and_texts(look.pipeline, stage);
+    let state = state(status, last_run);
+    let failure = last_run.and_then(|last| last.stage.reason.clone());
+    let reason = match state {
+        State::Failed => failure.or(status.reason.clone()),
+        State::NeverRan => None,
+        _ => status.reason.clone(),
+    };
     Facts {
         description: stage.description.clone(),
-        state: Some(state(status, last_run)),
-        reason: status.reason.clone(),
+        state: Some(state),
+        reason,
         rows,
         cost_usd: status.cost_usd,
         told,
