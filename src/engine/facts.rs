@@ -27,6 +27,9 @@ const TEXT: usize = 20_000;
 const SETTING: usize = 100;
 const TEXTS: [&str; 6] = ["system", "prompt", "query", "graphql", "pick", "template"];
 
+/// What it is, and what is to be said of it.
+type Pairs = Vec<(String, String)>;
+
 /// What there is to tell of a pipeline's graph.
 pub fn page_facts(look: &Look<'_>) -> Result<PageFacts, LookError> {
     let pipeline = look.pipeline;
@@ -178,7 +181,7 @@ fn state(status: &StageStatus, last_run: Option<&LastRun>) -> State {
     }
 }
 
-fn tell_last_run(last: &LastRun) -> Vec<(String, String)> {
+fn tell_last_run(last: &LastRun) -> Pairs {
     let LastRun { run, at, command, trial, stage } = last;
     let mut told = Vec::new();
     let mut tell = |name: &str, value: String| told.push((name.to_owned(), value));
@@ -220,13 +223,9 @@ fn file_facts(look: &Look<'_>, input: &InputRef) -> Facts {
 
 /// What the stage's result depends on beside its inputs, as `flow why` tells it, and the files that it
 /// reads. No value of the environment is among them, nor a digest of one.
-fn settings_and_texts(
-    pipeline: &Pipeline,
-    stage: &Stage,
-) -> (Vec<(String, String)>, Vec<(String, String)>) {
+fn settings_and_texts(pipeline: &Pipeline, stage: &Stage) -> (Pairs, Pairs) {
     let sources = &stage.compiled.sources;
-    let mut texts: Vec<(String, String)> = Vec::new();
-    let mut short = Vec::new();
+    let (mut short, mut texts) = (Pairs::new(), Pairs::new());
     // What a source is to the stage: its prompt, its query.
     let mut roles: HashMap<&str, String> = HashMap::new();
     for (name, value) in settings(pipeline, stage) {

@@ -26,6 +26,9 @@
   const LEGIBLE = 0.45;
   const EDGE = 24;
 
+  // What to do again when the window changes: nothing once somebody moved or zoomed.
+  let again = null;
+
   function show() {
     // So much of the drawing stays in sight that it can be found again.
     const { width, height } = view.getBoundingClientRect();
@@ -33,11 +36,14 @@
     const rest = 80;
     place.x = between(rest - size.width * place.scale, place.x, width - rest);
     place.y = between(rest - size.height * place.scale, place.y, height - rest);
+    // From so far away only the states can be told apart.
+    sheet.classList.toggle('far', place.scale < LEGIBLE);
     sheet.style.transform = `translate(${place.x}px, ${place.y}px) scale(${place.scale})`;
   }
 
   // Zooms so that the point of the view at x and y stays where it is.
   function zoom(times, x, y) {
+    again = null;
     const box = view.getBoundingClientRect();
     const scale = Math.max(FAR, Math.min(place.scale * times, NEAR));
     const [left, top] = [x ?? box.width / 2, y ?? box.height / 2];
@@ -58,6 +64,7 @@
     place.x = (width - size.width * place.scale) / 2;
     place.y = (height - size.height * place.scale) / 2;
     show();
+    again = fit;
   }
 
   // All of it where that can be read; else its beginning.
@@ -75,6 +82,7 @@
       place.x = Math.min(0, Math.max(middle, width - size.width * place.scale));
       show();
     }
+    again = begin;
   }
 
   // A card's place in the view.
@@ -87,6 +95,7 @@
 
   // Moves the drawing only where the card is not in sight; enlarges it where nothing could be read.
   function bringInSight(at) {
+    again = null;
     const { width, height } = view.getBoundingClientRect();
     if (place.scale < LEGIBLE) {
       const box = boxOf(at);
@@ -323,6 +332,7 @@
   }
 
   cards.forEach((card, at) => {
+    if (nodes[at].state !== null) card.classList.add(`card-${nodes[at].state.class}`);
     card.addEventListener('click', () => choose(at, true));
     card.addEventListener('focus', () => {
       if (card.matches(':focus-visible')) bringInSight(at);
@@ -365,6 +375,7 @@
     event.preventDefault();
     const unit = event.deltaMode === 0 ? 1 : 30;
     if (!event.ctrlKey && (event.shiftKey || Math.abs(event.deltaX) > Math.abs(event.deltaY))) {
+      again = null;
       place.x -= (event.deltaX || event.deltaY) * unit;
       show();
       return;
@@ -389,6 +400,7 @@
     if (!moved && Math.hypot(x - pointer.from[0], y - pointer.from[1]) < 5) return;
     if (!moved) {
       moved = true;
+      again = null;
       view.classList.add('moving');
       view.setPointerCapture?.(event.pointerId);
     }
@@ -420,7 +432,11 @@
       close(false);
     }
   }, true);
-  addEventListener('resize', show);
+  addEventListener('resize', () => {
+    if (again !== null) again();
+    else if (chosen !== null) bringInSight(chosen);
+    else show();
+  });
   addEventListener('hashchange', choose_named);
 
   view.classList.add('live');
