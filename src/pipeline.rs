@@ -62,6 +62,8 @@ pub struct Table {
 /// A stage of a pipeline.
 pub struct Stage {
     pub name: String,
+    /// What it is for, as the manifest says it.
+    pub description: Option<String>,
     pub kind: &'static dyn Kind,
     pub inputs: Vec<InputRef>,
     /// Paths relative to the project folder, under the profile's data folder.
@@ -232,6 +234,7 @@ fn build(
         let decl = &manifest.stages[at];
         stages.push(Stage {
             name: decl.name.clone(),
+            description: decl.common.description.clone(),
             kind: stages::kind(decl.common.kind.get_ref())?,
             inputs: inputs[at].iter().filter_map(|input| input.found.clone()).collect(),
             outputs: outputs[at].clone(),

@@ -138,7 +138,7 @@ fn a_folder_that_cannot_be_written_can_still_be_looked_at() {
         let Some(ran) = read_only(space, "run --json") else { return };
         let told = ran.expect(1).stderr;
         assert!(told.contains("cache") && told.contains("writable"), "{told}");
-        for command in ["check", "graph", "status", "plan", "log"] {
+        for command in ["check", "graph", "graph --format html", "status", "plan", "log"] {
             read_only(space, command).expect("as above").expect(0);
         }
     }

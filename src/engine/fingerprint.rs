@@ -65,6 +65,13 @@ pub(super) fn explain(
     text.0
 }
 
+/// The components of its definition, for people.
+pub(super) fn settings(pipeline: &Pipeline, stage: &Stage) -> Vec<(String, String)> {
+    let mut text = Text::default();
+    describe(pipeline, stage, &mut text);
+    text.0
+}
+
 fn describe(pipeline: &Pipeline, stage: &Stage, components: &mut dyn Components) {
     components.add("kind", &format!("{} {}", stage.kind.name(), stage.kind.version()));
     match &stage.compiled.work {

@@ -46,6 +46,9 @@ pub(super) struct Line {
     pub end: Point,
     /// Whether it ends at a box, rather than at a place that it passes.
     pub arrives: bool,
+    /// The box that it comes from, and those that it leads to.
+    pub from: usize,
+    pub to: Vec<usize>,
 }
 
 pub(super) fn lay_out(shapes: &[Shape]) -> Layout {
@@ -58,6 +61,8 @@ pub(super) fn lay_out(shapes: &[Shape]) -> Layout {
 /// A place in a layer: a box's or, with no shape, one that the lines of a box pass.
 struct Place {
     shape: Option<usize>,
+    /// The box whose lines pass here; a box's own.
+    origin: usize,
     layer: usize,
     width: f64,
     above: Vec<usize>,
@@ -85,7 +90,7 @@ impl Net {
     fn new(shapes: &[Shape]) -> Net {
         let mut net = Net { places: Vec::new(), layers: Vec::new() };
         for (at, (shape, layer)) in shapes.iter().zip(layers(shapes)).enumerate() {
-            net.add(Some(at), layer, shape.width);
+            net.add(at, Some(at), layer, shape.width);
         }
         // The lines of a box share their way until they must part.
         let mut way: Vec<Vec<usize>> = (0..shapes.len()).map(|at| vec![at]).collect();
@@ -94,7 +99,7 @@ impl Net {
                 let steps = net.places[at].layer - net.places[*input].layer;
                 while way[*input].len() < steps {
                     let last = way[*input][way[*input].len() - 1];
-                    let passed = net.add(None, net.places[last].layer + 1, 0.0);
+                    let passed = net.add(*input, None, net.places[last].layer + 1, 0.0);
                     net.connect(last, passed);
                     way[*input].push(passed);
                 }
@@ -104,14 +109,14 @@ impl Net {
         net
     }
 
-    fn add(&mut self, shape: Option<usize>, layer: usize, width: f64) -> usize {
+    fn add(&mut self, origin: usize, shape: Option<usize>, layer: usize, width: f64) -> usize {
         if self.layers.len() <= layer {
             self.layers.resize(layer + 1, Vec::new());
         }
         let place = self.places.len();
         let rank = self.layers[layer].len();
         let (above, below) = (Vec::new(), Vec::new());
-        self.places.push(Place { shape, layer, width, above, below, rank, x: 0.0 });
+        self.places.push(Place { shape, origin, layer, width, above, below, rank, x: 0.0 });
         self.layers[layer].push(place);
         place
     }
@@ -252,10 +257,11 @@ impl Net {
         let left = edge(-0.5).fold(f64::INFINITY, f64::min);
         let right = edge(0.5).fold(f64::NEG_INFINITY, f64::max);
         let bands = self.bands(shapes);
+        let reached = self.reached();
 
         let mut corners = vec![Point { x: 0.0, y: 0.0 }; shapes.len()];
         let mut lines = Vec::new();
-        for place in &self.places {
+        for (place, to) in self.places.iter().zip(&reached) {
             let top = bands[place.layer].top;
             if let Some(shape) = place.shape {
                 corners[shape] = Point { x: place.x - place.width / 2.0 - left, y: top };
@@ -268,6 +274,8 @@ impl Net {
                     floor: above.floor,
                     end: Point { x: port - left, y: top },
                     arrives: place.shape.is_some(),
+                    from: from.origin,
+                    to: to.clone(),
                 });
             }
         }
@@ -277,6 +285,21 @@ impl Net {
             corners,
             lines,
         }
+    }
+
+    /// The boxes that each place's lines lead to; a box itself.
+    fn reached(&self) -> Vec<Vec<usize>> {
+        let mut reached: Vec<Vec<usize>> = vec![Vec::new(); self.places.len()];
+        for place in self.layers.iter().rev().flatten().copied() {
+            let here = &self.places[place];
+            let mut boxes: Vec<usize> = match here.shape {
+                Some(shape) => vec![shape],
+                None => here.below.iter().flat_map(|below| reached[*below].clone()).collect(),
+            };
+            boxes.sort_unstable();
+            reached[place] = boxes;
+        }
+        reached
     }
 
     /// From where to where each layer reaches.

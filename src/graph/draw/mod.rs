@@ -1,9 +1,11 @@
-//! A graph drawn: for a terminal, for a page, for Graphviz, as a picture, for programs.
+//! A graph drawn: for a terminal, for Markdown, for Graphviz, as a picture, as a page to
+//! look through, for programs.
 
 mod dot;
 mod json;
 mod layout;
 mod mermaid;
+mod page;
 mod svg;
 mod text;
 
@@ -12,6 +14,7 @@ use std::collections::BinaryHeap;
 
 use super::{Graph, Node, NodeKind};
 use crate::manifest::clean;
+pub use page::{Facts, FirstRows, PageFacts, State, draw_page};
 
 /// How to draw a graph.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

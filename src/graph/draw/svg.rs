@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use super::layout::{Layout, Line, Shape, lay_out};
+use super::page::State;
 use super::{Item, NodeKind, TINTS, Tint, plain};
 
 const MARGIN: f64 = 24.0;
@@ -15,54 +16,105 @@ const NAME_HEIGHT: f64 = 20.0;
 const NOTE_HEIGHT: f64 = 16.0;
 const NAME_SIZE: f64 = 13.0;
 const NOTE_SIZE: f64 = 11.0;
+/// The room of a state's mark, before its word.
+const MARK: f64 = 15.0;
 /// Longer lines are cut; the whole of them is in the tooltip.
 const LONGEST: usize = 40;
 /// Of a list, so many names are shown.
 const SHOWN: usize = 2;
 
-pub(super) fn draw(items: &[Item]) -> String {
-    let cards: Vec<Card> = items.iter().map(Card::new).collect();
-    let shape = |(item, card): (&Item, &Card)| Shape {
-        width: card.width,
-        height: card.height,
-        inputs: item.inputs.clone(),
-    };
-    let shapes: Vec<Shape> = items.iter().zip(&cards).map(shape).collect();
-    let Layout { width, height, corners, lines } = lay_out(&shapes);
-
-    let (wide, high) = ((width + 2.0 * MARGIN).ceil(), (height + 2.0 * MARGIN).ceil());
-    let mut drawing = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{wide}\" height=\"{high}\" \
-         viewBox=\"0 0 {wide} {high}\" role=\"img\" aria-label=\"Stages and what they read\">\n\
-         {}{ARROW}<rect class=\"ground\" width=\"{wide}\" height=\"{high}\"/>\n\
-         <g transform=\"translate({MARGIN} {MARGIN})\">\n",
-        style(),
-    );
-    for line in &lines {
-        push_line(&mut drawing, line);
-    }
-    for ((item, card), corner) in items.iter().zip(&cards).zip(corners) {
-        let _ = writeln!(
-            drawing,
-            "<g class=\"node {}\" data-name=\"{}\" transform=\"translate({:.1} {:.1})\">",
-            Tint::of(item.node).class,
-            escape(&plain(&item.node.name)),
-            corner.x,
-            corner.y,
-        );
-        card.write(&mut drawing);
-        drawing.push_str("</g>\n");
-    }
-    drawing.push_str("</g>\n</svg>\n");
-    drawing
+/// What a page tells on a card below what a picture does.
+pub(super) struct Badge {
+    pub state: State,
+    /// To the right of the state: rows and cost.
+    pub numbers: String,
 }
 
-const ARROW: &str = "<defs><marker id=\"arrow\" viewBox=\"0 0 8 8\" refX=\"7\" refY=\"4\" \
-                     markerWidth=\"7\" markerHeight=\"7\" orient=\"auto\">\
-                     <path class=\"tip\" d=\"M0 0.5 8 4 0 7.5Z\"/></marker></defs>\n";
+pub(super) fn draw(items: &[Item]) -> String {
+    let Picture { wide, high, body } = Picture::of(items, None);
+    format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{wide}\" height=\"{high}\" \
+         viewBox=\"0 0 {wide} {high}\" role=\"img\" aria-label=\"Stages and what they read\">\n\
+         <style>\n{}</style>\n{}<rect class=\"ground\" width=\"{wide}\" height=\"{high}\"/>\n\
+         {body}</svg>\n",
+        style("@media (prefers-color-scheme: dark)"),
+        arrow("arrow"),
+    )
+}
+
+/// The same drawing as a part of a page, with a badge for each item that has one. Every card can be
+/// reached with the keyboard, and every line says by number whence it comes and where it leads.
+pub(super) fn draw_in_page(items: &[Item], badges: &[Option<Badge>]) -> String {
+    let Picture { wide, high, body } = Picture::of(items, Some(badges));
+    format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{wide}\" height=\"{high}\" \
+         viewBox=\"0 0 {wide} {high}\" role=\"group\" aria-label=\"Stages and what they read\">\n\
+         {}{}{body}</svg>\n",
+        arrow("arrow"),
+        arrow("arrow-on"),
+    )
+}
+
+struct Picture {
+    wide: f64,
+    high: f64,
+    /// The lines and the cards.
+    body: String,
+}
+
+impl Picture {
+    fn of(items: &[Item], badges: Option<&[Option<Badge>]>) -> Picture {
+        let badge = |at: usize| badges.and_then(|badges| badges.get(at)?.as_ref());
+        let card = |(at, item): (usize, &Item)| Card::new(item, badge(at));
+        let cards: Vec<Card> = items.iter().enumerate().map(card).collect();
+        let shape = |(item, card): (&Item, &Card)| Shape {
+            width: card.width,
+            height: card.height,
+            inputs: item.inputs.clone(),
+        };
+        let shapes: Vec<Shape> = items.iter().zip(&cards).map(shape).collect();
+        let Layout { width, height, corners, lines } = lay_out(&shapes);
+
+        let mut body = format!("<g transform=\"translate({MARGIN} {MARGIN})\">\n");
+        for line in &lines {
+            push_line(&mut body, line, badges.is_some());
+        }
+        for ((item, card), corner) in items.iter().zip(&cards).zip(corners) {
+            let button = match badges {
+                Some(_) => format!(
+                    " tabindex=\"0\" role=\"button\" aria-label=\"{}\"",
+                    escape(&card.label)
+                ),
+                None => String::new(),
+            };
+            let _ = writeln!(
+                body,
+                "<g class=\"node {}\" data-name=\"{}\"{button} transform=\"translate({:.1} {:.1})\">",
+                Tint::of(item.node).class,
+                escape(&plain(&item.node.name)),
+                corner.x,
+                corner.y,
+            );
+            card.write(&mut body);
+            body.push_str("</g>\n");
+        }
+        body.push_str("</g>\n");
+        let (wide, high) = ((width + 2.0 * MARGIN).ceil(), (height + 2.0 * MARGIN).ceil());
+        Picture { wide, high, body }
+    }
+}
+
+/// The heads of lines; in a page, those of lines that are marked are another.
+fn arrow(id: &str) -> String {
+    format!(
+        "<defs><marker id=\"{id}\" viewBox=\"0 0 8 8\" refX=\"7\" refY=\"4\" \
+         markerWidth=\"7\" markerHeight=\"7\" orient=\"auto\">\
+         <path class=\"tip\" d=\"M0 0.5 8 4 0 7.5Z\"/></marker></defs>\n"
+    )
+}
 
 /// Each colour twice instead of a variable: not every viewer of SVG knows those.
-fn style() -> String {
+pub(super) fn style(when_dark: &str) -> String {
     let mut light = "\
 text { font-family: system-ui, -apple-system, 'Segoe UI', sans-serif; font-size: 11px; }
 .name { font-size: 13px; font-weight: 600; }
@@ -93,16 +145,23 @@ text { font-family: system-ui, -apple-system, 'Segoe UI', sans-serif; font-size:
         let _ = writeln!(light, ".{class} {{ color: {accent}; }}");
         let _ = writeln!(dark, ".{class} {{ color: {glow}; }}");
     }
-    format!("<style>\n{light}@media (prefers-color-scheme: dark) {{\n{dark}}}\n</style>\n")
+    format!("{light}{when_dark} {{\n{dark}}}\n")
 }
 
-fn push_line(drawing: &mut String, line: &Line) {
-    let Line { start, floor, end, arrives } = line;
+fn push_line(drawing: &mut String, line: &Line, with_ends: bool) {
+    let Line { start, floor, end, arrives, from, to } = line;
     let bend = (floor + end.y) / 2.0;
     let tip = if *arrives { " marker-end=\"url(#arrow)\"" } else { "" };
+    let ends = match with_ends {
+        true => {
+            let to: Vec<String> = to.iter().map(usize::to_string).collect();
+            format!(" data-from=\"{from}\" data-to=\"{}\"", to.join(" "))
+        }
+        false => String::new(),
+    };
     let _ = writeln!(
         drawing,
-        "<path class=\"line\" d=\"M{:.1} {:.1}V{floor:.1}C{:.1} {bend:.1} {:.1} {bend:.1} \
+        "<path class=\"line\"{ends} d=\"M{:.1} {:.1}V{floor:.1}C{:.1} {bend:.1} {:.1} {bend:.1} \
          {:.1} {:.1}\"{tip}/>",
         start.x, start.y, start.x, end.x, end.x, end.y,
     );
@@ -114,13 +173,17 @@ struct Card {
     name: String,
     kind: String,
     notes: Vec<String>,
+    /// A mark, the state's word, and numbers to the right.
+    state: Option<(State, String)>,
     tooltip: String,
+    /// The card in a line, for those who do not see it.
+    label: String,
     width: f64,
     height: f64,
 }
 
 impl Card {
-    fn new(item: &Item) -> Card {
+    fn new(item: &Item, badge: Option<&Badge>) -> Card {
         let outputs: Vec<&str> = item.node.outputs.iter().map(String::as_str).collect();
         let name = cut(&plain(&item.node.name));
         let kind = match item.node.kind {
@@ -140,10 +203,23 @@ impl Card {
         }
 
         let head = text_width(&name, NAME_SIZE) * 1.08 + 18.0 + text_width(&kind, NOTE_SIZE);
-        let widths = notes.iter().map(|note| text_width(note, NOTE_SIZE));
-        let width = widths.fold(head, f64::max) + 2.0 * PADDING;
-        let height = 2.0 * HEADROOM + NAME_HEIGHT + NOTE_HEIGHT * notes.len() as f64;
-        Card { stage: item.is_stage(), name, kind, notes, tooltip, width: width.ceil(), height }
+        let mut label = format!("{name}, {kind}");
+        let mut widths: Vec<f64> = notes.iter().map(|note| text_width(note, NOTE_SIZE)).collect();
+        let state = badge.map(|Badge { state, numbers }| {
+            let _ = write!(label, ", {}", state.as_str());
+            let _ = write!(tooltip, "\n{}", state.as_str());
+            if !numbers.is_empty() {
+                let _ = write!(label, ", {numbers}");
+            }
+            let told = text_width(state.as_str(), NOTE_SIZE) + text_width(numbers, NOTE_SIZE);
+            widths.push(MARK + told + 18.0);
+            (*state, numbers.clone())
+        });
+        let width = (widths.into_iter().fold(head, f64::max) + 2.0 * PADDING).ceil();
+        let lines = (notes.len() + usize::from(state.is_some())) as f64;
+        let height = 2.0 * HEADROOM + NAME_HEIGHT + NOTE_HEIGHT * lines;
+        let stage = item.is_stage();
+        Card { stage, name, kind, notes, state, tooltip, label, width, height }
     }
 
     fn write(&self, drawing: &mut String) {
@@ -173,6 +249,21 @@ impl Card {
                 drawing,
                 "<text class=\"note\" x=\"{PADDING}\" y=\"{y}\">{}</text>",
                 escape(note)
+            );
+        }
+        if let Some((state, numbers)) = &self.state {
+            let y = base + NOTE_HEIGHT * (self.notes.len() as f64 + 1.0) + 2.0;
+            let _ = writeln!(
+                drawing,
+                "<g class=\"state {}\"><path transform=\"translate({PADDING} {})\" d=\"{}\"/>\
+                 <text x=\"{}\" y=\"{y}\">{}</text></g>\n\
+                 <text class=\"note numbers\" x=\"{right}\" y=\"{y}\">{}</text>",
+                state.class(),
+                y - 9.0,
+                state.mark(),
+                PADDING + MARK,
+                state.as_str(),
+                escape(numbers),
             );
         }
     }
@@ -210,7 +301,7 @@ fn text_width(text: &str, size: f64) -> f64 {
 }
 
 /// For text that is safe but for what XML reads in it.
-fn escape(text: &str) -> String {
+pub(super) fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
