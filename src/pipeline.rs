@@ -23,6 +23,16 @@ pub struct LoadOptions {
     /// The manifest, relative to `folder`; `pipeline.toml` where it is empty.
     pub file: PathBuf,
     pub profile: Option<String>,
+    /// Settings of stages that stand in for what the manifest says.
+    pub instead: Vec<Instead>,
+}
+
+/// A setting of a stage that names a file, and the file that it is to name.
+#[derive(Clone, Debug)]
+pub struct Instead {
+    pub stage: String,
+    pub setting: &'static str,
+    pub path: String,
 }
 
 /// A pipeline that can be drawn, planned and run.
@@ -94,9 +104,13 @@ impl Pipeline {
         };
         let profile = options.profile.as_deref();
         let manifest = Manifest::parse(&source, &source.text, project, profile, &mut problems);
-        let Some(manifest) = manifest else {
+        let Some(mut manifest) = manifest else {
             return Err(problems);
         };
+        for Instead { stage, setting, path } in &options.instead {
+            let decls = manifest.stages.iter_mut().filter(|decl| decl.name == *stage);
+            decls.for_each(|decl| decl.set(setting, path));
+        }
         let pipeline = build(&manifest, &mut problems);
         match pipeline {
             Some(pipeline) if problems.is_empty() => Ok(pipeline),

@@ -15,12 +15,14 @@ mod look;
 mod online;
 mod outputs;
 mod plan;
+mod request;
 mod rows;
 mod run;
 mod secrets;
 mod select;
 mod spans;
 mod status;
+mod tables;
 
 pub use accept::{AcceptError, accept};
 pub use collect::{Forgotten, Spare, clear, collect};
@@ -35,6 +37,10 @@ pub use history::{Logged, RunEnd, RunRecord, StageRun, log};
 pub use look::{Look, LookError};
 pub use online::{Check, CheckKind, CheckState, Left, online};
 pub use plan::{Effort, Plan, PlanState, StagePlan, plan};
+pub use request::{
+    AskedRow, Said, TriedRow, TryError, TryOptions, Which, asked_rows, recorded, try_rows,
+};
 pub use run::{RunError, RunHandle, RunOptions, run};
 pub use select::{NoTarget, find, select};
 pub use status::{BatchStatus, StageStatus, Status, status};
+pub use tables::Queried;
