@@ -6,6 +6,7 @@ use std::io::{IsTerminal, Write};
 use crate::manifest::clean;
 
 /// What the terminal can show and the user wants to see.
+#[derive(Clone, Copy)]
 pub(super) struct Style {
     pub quiet: bool,
     pub color: bool,

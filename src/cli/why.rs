@@ -190,7 +190,7 @@ pub(super) fn messages(body: &serde_json::Value) -> Vec<serde_json::Value> {
 }
 
 /// What requests call their messages.
-const MESSAGES: [&str; 2] = ["messages", "input"];
+pub(super) const MESSAGES: [&str; 2] = ["messages", "input"];
 
 fn told_call(call: &WhyCall, style: &Style) -> String {
     let method = style.paint(&call.method, BOLD);

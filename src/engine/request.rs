@@ -9,12 +9,12 @@ use futures::future::join_all;
 use serde::Serialize;
 use thiserror::Error;
 
+use super::Summary;
 use super::explain::{driver, find_row};
 use super::history::RunRecord;
 use super::look::{Look, LookError};
 use super::rows::asked;
 use super::run::RunHandle;
-use super::Summary;
 use crate::clients::{
     Again, Answer, Asking, CallError, Completion, Limits, Request, Tally, Transport, Usage, Wait,
     secret_in,

@@ -376,10 +376,7 @@ fn names(statement: &rusqlite::Statement<'_>) -> Result<Vec<String>, Fault> {
     Ok(outputs(statement)?.into_iter().map(|output| output.name).collect())
 }
 
-fn prepared<'c>(
-    connection: &'c Connection,
-    query: &str,
-) -> Result<rusqlite::Statement<'c>, Fault> {
+fn prepared<'c>(connection: &'c Connection, query: &str) -> Result<rusqlite::Statement<'c>, Fault> {
     let statement = connection.prepare(query)?;
     if statement.column_count() == 0 {
         return Err(Fault::new("it is no query: no rows come out of it"));
