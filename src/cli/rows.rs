@@ -133,7 +133,7 @@ fn width() -> Option<usize> {
 }
 
 /// A column is not made narrower than this, nor filled up further than that.
-const NARROW: usize = 8;
+const NARROW: usize = 12;
 const FILLED: usize = 60;
 /// Between two columns.
 const GAP: usize = 2;

@@ -27,7 +27,7 @@ mod tables;
 pub use accept::{AcceptError, accept};
 pub use collect::{Forgotten, Spare, clear, collect};
 pub use compare::{
-    CompareError, Comparison, FieldDiff, Matrix, RowDiff, StageDiff, TableDiff, compare,
+    CompareError, Comparison, FieldDiff, Matrix, RowDiff, StageDiff, TableDiff, compare, last_run,
 };
 pub use decide::{Choices, Refresh};
 pub use delta::Delta;

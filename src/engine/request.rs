@@ -19,7 +19,7 @@ use crate::clients::{
     Again, Answer, Asking, CallError, Completion, Limits, Request, Tally, Transport, Usage, Wait,
     secret_in,
 };
-use crate::pipeline::{Pipeline, Stage};
+use crate::pipeline::{InputRef, Pipeline, Stage};
 use crate::stages::{Ask, RowWork, Server, Work};
 use crate::store::{Lock, Store, StoreError};
 use crate::table::{Row, show_key};
@@ -71,7 +71,13 @@ pub fn asked_rows(
     };
     let input_name = look.pipeline.input_name(input);
     let table = look.last_input(input)?;
-    let key = if work.shape.key.is_empty() { &stage.compiled.key } else { &work.shape.key };
+    let key: Vec<String> = match input {
+        _ if !work.shape.key.is_empty() => work.shape.key.clone(),
+        InputRef::Stage(at) => look.pipeline.stages[*at].compiled.key.clone(),
+        // Rows that people wrote are told apart by all of their fields.
+        _ => table.columns.iter().map(|column| column.name.clone()).collect(),
+    };
+    let key = &key;
     let of = |row: Row, ask: Ask| AskedRow { key: show_key(&row, key), row, ask };
     let cannot = |row: &Row, error: String| {
         let key = show_key(row, key);
@@ -83,7 +89,11 @@ pub fn asked_rows(
                 Some(made) => find_row(look, &made, &stage.compiled.key, wanted)?,
                 None => None,
             };
-            let row = driver(look, work, &table, made.as_ref(), wanted)?.ok_or_else(|| {
+            let row = match driver(look, work, &table, made.as_ref(), wanted)? {
+                None => find_row(look, &table, key, wanted)?,
+                found => found,
+            };
+            let row = row.ok_or_else(|| {
                 let what = format!("`{input_name}`, which `{name}` reads, has no row `{wanted}`");
                 let key = match &key[..] {
                     [] => "name one by its fields: `FIELD=VALUE`".to_owned(),
@@ -199,7 +209,7 @@ pub async fn try_rows(
     if offline || is_known.iter().all(|known| *known) {
         let transport = offline_transport(look)?;
         let asking = Asking::new(Arc::new(transport), Arc::default(), Again::No);
-        return Ok(ask_all(stage, rows, &asking).await);
+        return Ok(ask_all(stage, rows, &look.store, &asking).await);
     }
     let mut secrets = stage.compiled.secrets.iter().filter(|secret| secret.required);
     if let Some(secret) = secrets.find(|secret| secret_in(&secret.variable).is_none()) {
@@ -217,7 +227,7 @@ pub async fn try_rows(
     begun(RunHandle { transport: transport.clone() });
     let tally = Arc::new(Tally::default());
     let asking = Asking::new(transport.clone(), tally.clone(), Again::No);
-    let tried = ask_all(stage, rows, &asking).await;
+    let tried = ask_all(stage, rows, &store, &asking).await;
     let mut record = record(look.pipeline, &tally, options);
     record.seconds = start.elapsed().as_secs_f64();
     record.interrupted = transport.is_stopped();
@@ -256,9 +266,15 @@ fn record(pipeline: &Pipeline, tally: &Tally, options: &TryOptions) -> RunRecord
 }
 
 /// All side by side: what holds them back are the limits of their models.
-async fn ask_all(stage: &Stage, rows: &[AskedRow], asking: &Asking) -> Vec<TriedRow> {
+async fn ask_all(
+    stage: &Stage,
+    rows: &[AskedRow],
+    store: &Store,
+    asking: &Asking,
+) -> Vec<TriedRow> {
     let tried = rows.iter().map(|row| async move {
-        let asked = row.ask.requests.iter().map(|request| ask_once(stage, row, request, asking));
+        let requests = row.ask.requests.iter();
+        let asked = requests.map(|request| ask_once(stage, row, request, store, asking));
         TriedRow { key: row.key.clone(), answers: join_all(asked).await }
     });
     join_all(tried).await
@@ -268,8 +284,14 @@ async fn ask_once(
     stage: &Stage,
     row: &AskedRow,
     request: &Request,
+    store: &Store,
     asking: &Asking,
 ) -> Result<Said, CallError> {
+    let is_recorded = asking.transport.is_recorded(request.key())?;
+    if !is_recorded && store.batch_item(request.key())?.is_some() {
+        let what = "it is on its way in one, and the next run takes its answer";
+        return Err(CallError::NotInBatch(what.into()));
+    }
     let answer = asking.transport.call(request, asking).await?;
     let completion = Completion::of(&answer.json()?);
     let judged = stage.asks().and_then(|work| work.stage.judged(&row.row, &completion));

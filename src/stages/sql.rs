@@ -269,7 +269,9 @@ impl Fault {
 
     /// What is marked of the query: the word that it is about, or else the first line.
     fn range(&self, query: &str) -> Range<usize> {
-        match self.offset {
+        let missing = self.message.strip_prefix("no such table: ");
+        let table = || missing.and_then(|name| read_at(query, name));
+        match self.offset.or_else(table) {
             Some(offset) => offset..word_end(query, offset),
             None => 0..query.find('\n').unwrap_or(query.len()),
         }
@@ -752,6 +754,18 @@ fn large(text: &str) -> Option<Value> {
 fn nested(text: &str) -> Option<Value> {
     let begins = text.starts_with(['[', '{']);
     begins.then(|| serde_json::from_str(text).ok()).flatten()
+}
+
+/// Where a query reads `table`: SQLite does not tell.
+fn read_at(query: &str, table: &str) -> Option<usize> {
+    let follows =
+        |word: &str| word.eq_ignore_ascii_case("from") || word.eq_ignore_ascii_case("join");
+    let mut places = query.match_indices(table).map(|(at, _)| at);
+    places.find(|at| {
+        let before = query[..*at].trim_end_matches(['"', '`', '[']);
+        before.ends_with(char::is_whitespace)
+            && before.split_whitespace().next_back().is_some_and(follows)
+    })
 }
 
 fn word_end(text: &str, start: usize) -> usize {
