@@ -86,6 +86,7 @@ pub(super) fn reason(decision: &Decision, waits_for: Option<&str>) -> String {
         (_, Some(name)) => format!("`{name}`, which it reads, would run"),
         (Err(why), None) => why.as_str(),
         (Ok(found), None) => match (&found.failed, found.same) {
+            (Some(failed), _) if failed.rows == 1 => "incomplete: 1 row has no valid answer".into(),
             (Some(failed), _) => format!("incomplete: {} rows have no valid answer", failed.rows),
             (None, true) => "up to date".into(),
             (None, false) => "its table was made before, under what it depends on now".into(),
