@@ -29,6 +29,16 @@ pub struct LoadOptions {
     /// Addresses that the manifest takes from the environment, by their variables: what is here goes
     /// before what is set.
     pub addresses: BTreeMap<String, String>,
+    /// Settings of stages that stand in for what the manifest says.
+    pub instead: Vec<Instead>,
+}
+
+/// A setting of a stage that names a file, and the file that it is to name.
+#[derive(Clone, Debug)]
+pub struct Instead {
+    pub stage: String,
+    pub setting: &'static str,
+    pub path: String,
 }
 
 /// A pipeline that can be drawn, planned and run.
@@ -114,9 +124,13 @@ impl Pipeline {
         let elsewhere = Elsewhere { cassette: options.cassette.is_some(), addresses };
         let manifest =
             Manifest::parse(&source, &source.text, project, profile, &elsewhere, &mut problems);
-        let Some(manifest) = manifest else {
+        let Some(mut manifest) = manifest else {
             return Err(problems);
         };
+        for Instead { stage, setting, path } in &options.instead {
+            let decls = manifest.stages.iter_mut().filter(|decl| decl.name == *stage);
+            decls.for_each(|decl| decl.set(setting, path));
+        }
         let pipeline = build(&manifest, options.cassette.clone(), &mut problems);
         match pipeline {
             Some(pipeline) if problems.is_empty() => Ok(pipeline),

@@ -523,8 +523,8 @@ fn queries_are_told_inside_their_text() {
     for (query, says) in [
         ("\"SELECT repo FORM <<repos>>\"", "syntax error"),
         ("'''\nSELECT repo\nFORM <<repos>>\n'''", "syntax error"),
-        ("'<<SELECT repo FROM repo>>'", "no such table: repo"),
-        ("'<<SELECT repo FROM repo>>'", "did you mean `repos`?"),
+        ("'SELECT repo FROM <<repo>>'", "no such table: repo"),
+        ("'SELECT repo FROM <<repo>>'", "did you mean `repos`?"),
         ("'''\nSELECT repo, <<stras>> FROM repos\n'''", "no such column: stras"),
         ("'SELECT repo, <<stras>> FROM repos'", "did you mean `stars`?"),
         ("'<<SELECT repo FROM repos; SELECT 1>>'", "more than one statement"),

@@ -7,7 +7,9 @@ use serde_json::Value;
 
 use super::style::{BOLD, Style, columns, count, grouped, one_line};
 use super::{Exit, Shared};
-use crate::engine::{CompareError, Comparison, Matrix, RowDiff, StageDiff, TableDiff, compare};
+use crate::engine::{
+    CompareError, Comparison, Matrix, RowDiff, StageDiff, TableDiff, compare, last_run,
+};
 use crate::pipeline::Pipeline;
 use crate::store::Store;
 
@@ -88,7 +90,7 @@ fn differences(
     shared: &Shared,
     store: &Store,
 ) -> Result<Comparison, CompareError> {
-    let last = store.runs(1)?.first().map_or(0, |run| run.id);
+    let last = last_run(store)?;
     let number = |run: WhichRun| match run {
         WhichRun::Last => last,
         WhichRun::Number(number) => number,

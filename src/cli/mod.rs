@@ -15,10 +15,15 @@ mod log;
 mod logs;
 mod plan;
 mod progress;
+mod query;
+mod render;
+mod rows;
 mod run;
 mod schema;
+mod show;
 mod status;
 mod style;
+mod try_;
 mod verify;
 mod what;
 mod why;
@@ -102,6 +107,14 @@ enum Command {
     Plan(plan::Arguments),
     /// Tell what changed since a stage last ran, or where a row comes from
     Why(why::Arguments),
+    /// Look at the rows of a stage's table as it stands
+    Show(show::Arguments),
+    /// Ask one SQL query of all tables as they stand
+    Query(query::Arguments),
+    /// Show the exact request that a row makes; calls nobody
+    Render(render::Arguments),
+    /// Ask a model about a row or a few, by the stage's prompt or another; changes no output
+    Try(try_::Arguments),
     /// Tell how each stage stands; also while a run works
     Status(status::Arguments),
     /// Find every mistake that can be known without a call or a program run
@@ -217,6 +230,10 @@ pub fn main() -> ExitCode {
         Command::Run(arguments) => run::main(arguments, &cli.shared, &style),
         Command::Plan(arguments) => plan::main(arguments, &cli.shared, &style),
         Command::Why(arguments) => why::main(arguments, &cli.shared, &style),
+        Command::Show(arguments) => show::main(arguments, &cli.shared, &style),
+        Command::Query(arguments) => query::main(arguments, &cli.shared, &style),
+        Command::Render(arguments) => render::main(arguments, &cli.shared, &style),
+        Command::Try(arguments) => try_::main(arguments, &cli.shared, &style),
         Command::Status(arguments) => status::main(arguments, &cli.shared, &style),
         Command::Accept(arguments) => accept::main(arguments, &cli.shared, &style),
         Command::Check(arguments) => check::main(arguments, &cli.shared, &style),

@@ -106,7 +106,10 @@ pub(super) fn main(arguments: &Arguments, shared: &Shared, style: &Style) -> Exi
         pipeline.clone(),
         &options,
         move |event| watch.see(event),
-        |handle| listen(handle, progress.clone()),
+        |handle| {
+            let progress = progress.clone();
+            listen(handle, move |line| progress.line(line));
+        },
     ));
     progress.end();
     // A program or a query that does not end by itself is not waited for.
@@ -178,7 +181,7 @@ fn tell_left(pipeline: &Pipeline, options: &RunOptions, style: &Style) {
 
 /// The first Ctrl-C (or SIGTERM) lets what is under way land; the second ends the process. Either
 /// way every answer that came is stored.
-pub(super) fn listen(handle: RunHandle, progress: Progress) {
+pub(super) fn listen(handle: RunHandle, tell: impl Fn(&str) + Send + 'static) {
     tokio::spawn(async move {
         let signals = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
         let (Ok(mut interrupt), Ok(mut terminate)) = signals else { return };
@@ -190,8 +193,7 @@ pub(super) fn listen(handle: RunHandle, progress: Progress) {
             if again {
                 std::process::exit(Exit::Interrupted as i32);
             }
-            progress
-                .line("stopping: no new calls; those under way are awaited (again to stop now)");
+            tell("stopping: no new calls; those under way are awaited (again to stop now)");
             handle.interrupt();
         }
     });

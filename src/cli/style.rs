@@ -7,6 +7,7 @@ use std::io::{IsTerminal, Write};
 use crate::manifest::clean;
 
 /// What the terminal can show and the user wants to see.
+#[derive(Clone, Copy)]
 pub(super) struct Style {
     pub quiet: bool,
     /// Whether texts are painted at all; the colours go where only the other stream shows them.

@@ -66,7 +66,10 @@ fn replayed(package: &Unpacked, run_commands: bool, style: &Style) -> Result<Exi
         package,
         run_commands,
         move |event| watch.see(event),
-        |handle| listen(handle, progress.clone()),
+        |handle| {
+            let progress = progress.clone();
+            listen(handle, move |line| progress.line(line));
+        },
     ));
     progress.end();
     // A program that does not end by itself is not waited for.

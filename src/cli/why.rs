@@ -187,8 +187,13 @@ fn told_row(why: &WhyRow, style: &Style) -> String {
     text
 }
 
+/// The messages of a request to a model.
+pub(super) fn messages(body: &serde_json::Value) -> Vec<serde_json::Value> {
+    MESSAGES.iter().find_map(|name| body[*name].as_array().cloned()).unwrap_or_default()
+}
+
 /// What requests call their messages.
-const MESSAGES: [&str; 2] = ["messages", "input"];
+pub(super) const MESSAGES: [&str; 2] = ["messages", "input"];
 
 fn told_call(call: &WhyCall, style: &Style) -> String {
     let method = style.paint(&call.method, BOLD);
@@ -204,9 +209,6 @@ fn told_call(call: &WhyCall, style: &Style) -> String {
         key.push_str(&format!(" without {}", call.not_in_key.join(", ")));
     }
     text.push_str(&format!("{key}, sample {}\n", call.sample));
-    let messages = |body: &serde_json::Value| {
-        MESSAGES.iter().find_map(|name| body[*name].as_array().cloned()).unwrap_or_default()
-    };
     for message in call.request.iter().flat_map(messages) {
         let role = message["role"].as_str().unwrap_or("?");
         text.push_str(&format!("  {}:\n", clean(role)));

@@ -12,7 +12,7 @@ use super::decide::profile_name;
 use super::history::{RunRecord, StageRun};
 use crate::manifest::did_you_mean;
 use crate::pipeline::Pipeline;
-use crate::store::{Artifact, Store, StoreError};
+use crate::store::{Artifact, Store, StoreError, StoredRun};
 use crate::table::{Row, RowKey, key_of};
 
 /// Changed rows that are shown, at the most.
@@ -153,6 +153,17 @@ pub fn compare(
         None => comparer.all()?,
     };
     Ok(Comparison { from: runs[0], to: runs[1], stages })
+}
+
+/// The last run of the history that was about stages, and not only about a request or two (`flow try`);
+/// 0 where there is none.
+pub fn last_run(store: &Store) -> Result<i64, StoreError> {
+    let is_try = |run: &StoredRun| {
+        let record = run.record.as_deref().and_then(RunRecord::read);
+        record.is_some_and(|record| record.stages.is_empty())
+    };
+    let runs = store.runs(u64::from(u32::MAX))?;
+    Ok(runs.iter().find(|run| !is_try(run)).map_or(0, |run| run.id))
 }
 
 fn run(store: &Store, id: i64) -> Result<Run, CompareError> {

@@ -81,11 +81,12 @@ pub fn why(look: &Look<'_>, at: usize) -> Result<Why, LookError> {
     Ok(why)
 }
 
-fn reason(decision: &Decision, waits_for: Option<&str>) -> String {
+pub(super) fn reason(decision: &Decision, waits_for: Option<&str>) -> String {
     match (&decision.known, waits_for) {
         (_, Some(name)) => format!("`{name}`, which it reads, would run"),
         (Err(why), None) => why.as_str(),
         (Ok(found), None) => match (&found.failed, found.same) {
+            (Some(failed), _) if failed.rows == 1 => "incomplete: 1 row has no valid answer".into(),
             (Some(failed), _) => format!("incomplete: {} rows have no valid answer", failed.rows),
             (None, true) => "up to date".into(),
             (None, false) => "its table was made before, under what it depends on now".into(),
@@ -224,7 +225,7 @@ pub fn why_row(look: &Look<'_>, at: usize, wanted: &str) -> Result<WhyRow, LookE
     let key = &stage.compiled.key;
     let made = look.table(at)?;
     let made = match &made {
-        Some(table) => find(look, table, key, wanted)?,
+        Some(table) => find_row(look, table, key, wanted)?,
         None => None,
     };
     let mut why = WhyRow {
@@ -240,11 +241,7 @@ pub fn why_row(look: &Look<'_>, at: usize, wanted: &str) -> Result<WhyRow, LookE
     if let (Work::Rows(work), [(name, input)]) = (&stage.compiled.work, &inputs[..]) {
         let input = &open(&look.store, name, *input)?;
         // A row that was made is found again among its inputs by what it carries over.
-        let shape: Vec<String> = work.shape.key.iter().chain(&work.shape.keep).cloned().collect();
-        let driver = match &made {
-            Some(row) => find_like(look, input, row, &shape)?,
-            None => find(look, input, &work.shape.key, wanted)?,
-        };
+        let driver = driver(look, work, input, made.as_ref(), wanted)?;
         if let Some(driver) = driver {
             why.key =
                 show_key(&driver, if work.shape.key.is_empty() { key } else { &work.shape.key });
@@ -264,6 +261,28 @@ pub fn why_row(look: &Look<'_>, at: usize, wanted: &str) -> Result<WhyRow, LookE
     }
     why.row = made;
     Ok(why)
+}
+
+/// The row of `input` that `wanted` names; one that was `made` of it already is found again by what it
+/// carries over.
+pub(super) fn driver(
+    look: &Look<'_>,
+    work: &RowWork,
+    input: &Artifact,
+    made: Option<&Row>,
+    wanted: &str,
+) -> Result<Option<Row>, LookError> {
+    let shape: Vec<String> = work.shape.key.iter().chain(&work.shape.keep).cloned().collect();
+    // Rows that carry nothing over come from the only row that there is, or from any.
+    let is_told = !shape.is_empty() || input.rows == 1;
+    let found = match made.filter(|_| is_told) {
+        Some(row) => find_like(look, input, row, &shape)?,
+        None => None,
+    };
+    match found {
+        Some(row) => Ok(Some(row)),
+        None => find_row(look, input, &work.shape.key, wanted),
+    }
 }
 
 /// What a row asks, and what is known of it.
@@ -385,7 +404,7 @@ fn find_like(
 }
 
 /// The row that a person means.
-fn find(
+pub(super) fn find_row(
     look: &Look<'_>,
     table: &Artifact,
     key: &[String],
@@ -413,7 +432,7 @@ fn find(
 }
 
 impl Look<'_> {
-    fn decide(&self, at: usize, inputs: &[Digest]) -> Result<Decision, LookError> {
+    pub(super) fn decide(&self, at: usize, inputs: &[Digest]) -> Result<Decision, LookError> {
         let choices = Choices::at_once();
         Ok(decide(self.pipeline, &self.store, &self.before, at, inputs, &choices)?)
     }

@@ -24,6 +24,8 @@ pub enum LookError {
     Input(#[from] StageError),
     #[error("{0}")]
     NoRow(String),
+    #[error("`{stage}` has no table: `{run}` makes it")]
+    NoTable { stage: String, run: String },
 }
 
 /// A pipeline beside what is stored of it. Calls nobody and writes nothing, also while a run works.

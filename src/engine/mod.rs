@@ -17,17 +17,19 @@ mod online;
 mod outputs;
 mod plan;
 mod ready;
+mod request;
 mod rows;
 mod run;
 mod secrets;
 mod select;
 mod spans;
 mod status;
+mod tables;
 
 pub use accept::{AcceptError, accept};
 pub use collect::{Forgotten, Spare, clear, collect, stood_on};
 pub use compare::{
-    CompareError, Comparison, FieldDiff, Matrix, RowDiff, StageDiff, TableDiff, compare,
+    CompareError, Comparison, FieldDiff, Matrix, RowDiff, StageDiff, TableDiff, compare, last_run,
 };
 pub use decide::{Choices, Refresh};
 pub use delta::Delta;
@@ -39,6 +41,10 @@ pub use look::{Look, LookError};
 pub use online::{Check, CheckKind, CheckState, Left, online};
 pub use plan::{Effort, Plan, PlanState, StagePlan, plan};
 pub use ready::unready;
+pub use request::{
+    AskedRow, Said, TriedRow, TryError, TryOptions, Which, asked_rows, recorded, try_rows,
+};
 pub use run::{RunError, RunHandle, RunOptions, run};
 pub use select::{NoTarget, find, select};
 pub use status::{BatchStatus, StageStatus, Status, status};
+pub use tables::Queried;

@@ -73,7 +73,7 @@ const QUEUE: usize = 1024;
 /// Stops a run from outside.
 #[derive(Clone)]
 pub struct RunHandle {
-    transport: Arc<Transport>,
+    pub(super) transport: Arc<Transport>,
 }
 
 impl RunHandle {

@@ -80,6 +80,18 @@ pub struct StageDecl<'t> {
     pub settings: Spanned<DeTable<'t>>,
 }
 
+impl StageDecl<'_> {
+    /// Lets a text stand in for a setting. Mistakes about it are told where that stands, or the stage.
+    pub fn set(&mut self, setting: &'static str, text: &str) {
+        let settings = self.settings.get_mut();
+        let known = settings.get(setting).map(Spanned::span);
+        let span = known.unwrap_or_else(|| self.span.clone());
+        let value = DeValue::String(Cow::Owned(text.to_owned()));
+        let key = Spanned::new(span.clone(), Cow::Borrowed(setting));
+        settings.insert(key, Spanned::new(span, value));
+    }
+}
+
 const SECTIONS: [&str; 7] =
     ["pipeline", "params", "github", "models", "tables", "stages", "profiles"];
 const OVERRIDES: [&str; 4] = ["params", "github", "models", "tables"];

@@ -89,6 +89,7 @@ pub async fn replay(
         profile: listing.profile.clone(),
         cassette: Some(Arc::new(cassette)),
         addresses: listing.addresses.clone(),
+        ..LoadOptions::default()
     });
     let pipeline = Arc::new(pipeline.map_err(PackageError::Manifest)?);
     let commands = pipeline.stages.iter().filter(|stage| stage.kind.name() == "command");

@@ -471,7 +471,7 @@ impl RowStage for Stage {
 
     fn ask(&self, row: &Row) -> Result<Ask, RowError> {
         let text = serde_json::to_string(row).expect("rows always serialize");
-        Ok(Ask { requests: Vec::new(), text })
+        Ok(Ask { text, ..Ask::default() })
     }
 
     fn batch(&self) -> usize {

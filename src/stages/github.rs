@@ -356,7 +356,7 @@ impl RowStage for Stage {
                 vec![self.client.query(query, &variables(query, row)?)]
             }
         };
-        Ok(Ask { requests, text: String::new() })
+        Ok(Ask { requests, ..Ask::default() })
     }
 
     fn is_list(&self) -> bool {

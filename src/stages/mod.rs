@@ -23,6 +23,7 @@ pub use compile::{Columns, Compile, InputInfo, RowShape};
 pub use expect::Expect;
 pub use seen::Half;
 pub use sink::Sink;
+pub use sql::{QueryError, query_by_name, rows_where, table_name};
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -33,7 +34,7 @@ use futures::future::BoxFuture;
 use schemars::{Schema, SchemaGenerator};
 use thiserror::Error;
 
-use crate::clients::{Asking, CallError, Chat, Github, Request, Transport};
+use crate::clients::{Asking, CallError, Chat, Completion, Github, Request, Transport};
 use crate::manifest::{Project, SourceText};
 use crate::programs::Condition;
 use crate::store::{Artifact, Made, Store, StoreError};
@@ -138,6 +139,8 @@ pub struct Ask {
     pub requests: Vec<Request>,
     /// For what asks nobody: the text that the result follows from.
     pub text: String,
+    /// How many tokens templates left out of texts that are too long.
+    pub tokens_cut: u64,
 }
 
 /// Whom a stage asks.
@@ -204,6 +207,12 @@ pub trait RowStage: Send + Sync {
     /// `false` where there may be more.
     fn foresee(&self, ask: &Ask, _transport: &Transport) -> (Vec<Request>, bool) {
         (ask.requests.clone(), true)
+    }
+
+    /// What the answer of a model to `row` holds: its fields, or what is wrong with it; `None` where
+    /// no model is asked.
+    fn judged(&self, _row: &Row, _answer: &Completion) -> Option<Result<Row, Vec<String>>> {
+        None
     }
 
     /// What each of `rows`, which `ask` accepted, makes, in the order of `rows`. The driver writes

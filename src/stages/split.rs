@@ -200,7 +200,7 @@ impl RowStage for Stage {
             }
             None => return Err(RowError::Row(format!("the row has no field `{}`", self.text))),
         };
-        Ok(Ask { requests: Vec::new(), text })
+        Ok(Ask { text, ..Ask::default() })
     }
 
     fn calls(&self) -> bool {

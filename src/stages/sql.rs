@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::collections::HashSet;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -14,6 +15,7 @@ use rusqlite::{Connection, params_from_iter};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Deserialize;
 use serde_json::Value;
+use thiserror::Error;
 use toml::Spanned;
 
 use super::{
@@ -92,10 +94,7 @@ fn query(
     match check(&query, tables) {
         Ok(columns) => Some((query, columns)),
         Err(fault) => {
-            let range = match fault.offset {
-                Some(offset) => offset..word_end(&query, offset),
-                None => 0..query.find('\n').unwrap_or(query.len()),
-            };
+            let range = fault.range(&query);
             let (at, range) = cx.place(&source, range, &inline);
             let help = fault.help(tables);
             let message = format!("the query cannot be used: {}", fault.message);
@@ -139,6 +138,75 @@ impl OwnQuery {
     }
 }
 
+/// Why a query that is of no stage gives nothing.
+#[derive(Debug, Error)]
+pub enum QueryError {
+    /// Its text is wrong: what, where in it, and what helps.
+    #[error("{message}")]
+    Text { message: String, range: Range<usize>, help: Option<String> },
+    #[error(transparent)]
+    Stage(#[from] StageError),
+}
+
+/// Asks a query that is of no stage, by the same means and within the same limits as one that is.
+/// It names its tables: `find` is asked for each, and only these are read. `names` are all there are.
+/// `take` is handed every row; the columns come back.
+pub fn query_by_name(
+    query: &str,
+    store: &Store,
+    names: &[String],
+    mut find: impl FnMut(&str) -> Result<Option<Artifact>, StageError>,
+    mut take: impl FnMut(Row),
+) -> Result<Vec<String>, QueryError> {
+    // A file without a name is in memory while it is small, and gone with the connection.
+    let mut connection = open(Path::new(""))?;
+    let mut read: Vec<(TableName, Artifact)> = Vec::new();
+    // SQLite itself tells which tables a query reads: the first that it misses, until none is.
+    let columns = loop {
+        confine(&mut connection).map_err(failed)?;
+        let fault = match columns(&connection, query) {
+            Ok(columns) => break columns,
+            Err(fault) => fault,
+        };
+        let missing = fault.message.strip_prefix("no such table: ");
+        let missing = missing.map(|name| name.strip_prefix("main.").unwrap_or(name).to_owned());
+        let is_new = |name: &String| !read.iter().any(|(table, _)| table.name == *name);
+        let found = match missing.filter(is_new) {
+            Some(name) => find(&name)?.map(|artifact| (name, artifact)),
+            None => None,
+        };
+        let Some((name, artifact)) = found else {
+            let unread = names.iter().filter(|name| is_new(name));
+            let unread = unread
+                .map(|name| TableName { name: name.clone(), columns: Columns::Unknown })
+                .collect::<Vec<_>>();
+            let tables = read.into_iter().map(|(table, _)| table).chain(unread);
+            return Err(fault.of_text(query, &tables.collect::<Vec<_>>()));
+        };
+        set_free(&mut connection).map_err(failed)?;
+        create(&connection, &name, &artifact.columns).map_err(StageError::Failed)?;
+        let columns = artifact.columns.iter().map(|column| column.name.clone()).collect();
+        read.push((TableName { name, columns: Columns::Known(columns) }, artifact));
+    };
+    set_free(&mut connection).map_err(failed)?;
+    for (table, artifact) in &read {
+        insert(&mut connection, &table.name, &artifact.columns, store.rows(artifact))?;
+    }
+    confine(&mut connection).map_err(failed)?;
+    each(&connection, query, &mut |row, _| {
+        take(row);
+        Ok(true)
+    })?;
+    Ok(columns)
+}
+
+/// The rows of `table`, which is called `name` there, for which `condition` is true: a query with
+/// where the condition begins in it.
+pub fn rows_where(name: &str, condition: &str) -> (String, usize) {
+    let start = format!("SELECT * FROM {} WHERE ", quoted(name));
+    (format!("{start}{condition}"), start.len())
+}
+
 /// An empty database for one query.
 fn open(path: &Path) -> Result<Connection, StageError> {
     let connection = Connection::open(path).map_err(failed)?;
@@ -152,6 +220,12 @@ fn open(path: &Path) -> Result<Connection, StageError> {
     Ok(connection)
 }
 
+/// What the table of an input is called: a file after its name without folder and extension.
+pub fn table_name(input: &str) -> &str {
+    let path = Path::new(input);
+    path.extension().and(path.file_stem()).and_then(|stem| stem.to_str()).unwrap_or(input)
+}
+
 /// What each input's table is called.
 fn tables(cx: &mut Compile<'_>) -> Option<Vec<TableName>> {
     if cx.inputs.is_empty() {
@@ -162,11 +236,7 @@ fn tables(cx: &mut Compile<'_>) -> Option<Vec<TableName>> {
     let mut seen = HashSet::new();
     let mut tables = Vec::new();
     for InputInfo { name, columns, .. } in cx.inputs.clone() {
-        let path = Path::new(&name);
-        let table = match path.extension().and(path.file_stem()).and_then(|stem| stem.to_str()) {
-            Some(stem) => stem.to_owned(),
-            None => name.clone(),
-        };
+        let table = table_name(&name).to_owned();
         if !seen.insert(table.to_lowercase()) {
             let message =
                 format!("two inputs of stage `{}` become the table `{table}`", cx.decl.name);
@@ -197,10 +267,25 @@ impl Fault {
         Fault { message: message.into(), offset: None }
     }
 
+    /// What is marked of the query: the word that it is about, or else the first line.
+    fn range(&self, query: &str) -> Range<usize> {
+        let missing = self.message.strip_prefix("no such table: ");
+        let table = || missing.and_then(|name| read_at(query, name));
+        match self.offset.or_else(table) {
+            Some(offset) => offset..word_end(query, offset),
+            None => 0..query.find('\n').unwrap_or(query.len()),
+        }
+    }
+
+    fn of_text(self, query: &str, tables: &[TableName]) -> QueryError {
+        let (range, help) = (self.range(query), self.help(tables));
+        QueryError::Text { message: self.message, range, help }
+    }
+
     fn help(&self, tables: &[TableName]) -> Option<String> {
         if self.message.contains("not authorized") || self.message.contains("prohibited") {
-            let help = "a query reads the tables of its inputs and nothing else; what differs from \
-                        run to run (chance, the time) is not there";
+            let help = "a query reads its tables and nothing else; what differs from run to run \
+                        (chance, the time) is not there";
             return Some(help.into());
         }
         if let Some(name) = self.message.strip_prefix("no such table: ") {
@@ -227,7 +312,7 @@ impl From<rusqlite::Error> for Fault {
             rusqlite::Error::SqliteFailure(_, Some(message)) => Fault::new(message),
             rusqlite::Error::Empty => Fault::new("it is empty"),
             rusqlite::Error::MultipleStatement => {
-                Fault::new("it holds more than one statement; a stage has one query")
+                Fault::new("it holds more than one statement, where one query is wanted")
             }
             other => Fault::new(other.to_string()),
         }
@@ -256,7 +341,7 @@ fn check(query: &str, tables: &[TableName]) -> Result<Columns, Fault> {
 }
 
 fn clear(connection: &mut Connection, tables: &[TableName]) -> rusqlite::Result<()> {
-    connection.authorizer(None::<fn(AuthContext<'_>) -> Authorization>)?;
+    set_free(connection)?;
     for table in tables {
         let drop = format!("DROP TABLE IF EXISTS main.{}", quoted(&table.name));
         connection.execute(&drop, [])?;
@@ -275,23 +360,33 @@ fn check_on(
     }
     confine(connection)?;
     let all_known = tables.iter().all(|table| matches!(table.columns, Columns::Known(_)));
-    let statement = match connection.prepare(query).map_err(Fault::from) {
-        Ok(statement) => statement,
+    match prepared(connection, query) {
+        Ok(statement) if all_known => names(&statement).map(Columns::Known),
+        Ok(_) => Ok(Columns::Unknown),
         // The column may be there at run time.
-        Err(fault) if !all_known && fault.is_of_a_column() => return Ok(Columns::Unknown),
-        Err(fault) => return Err(fault),
-    };
+        Err(fault) if !all_known && fault.is_of_a_column() => Ok(Columns::Unknown),
+        Err(fault) => Err(fault),
+    }
+}
+
+/// The columns of the rows that come out of a query of the tables that are there.
+fn columns(connection: &Connection, query: &str) -> Result<Vec<String>, Fault> {
+    names(&prepared(connection, query)?)
+}
+
+fn names(statement: &rusqlite::Statement<'_>) -> Result<Vec<String>, Fault> {
+    Ok(outputs(statement)?.into_iter().map(|output| output.name).collect())
+}
+
+fn prepared<'c>(connection: &'c Connection, query: &str) -> Result<rusqlite::Statement<'c>, Fault> {
+    let statement = connection.prepare(query)?;
     if statement.column_count() == 0 {
         return Err(Fault::new("it is no query: no rows come out of it"));
     }
     if statement.parameter_count() > 0 {
         return Err(Fault::new("it has a parameter (`?`, `:name`), which nothing fills in"));
     }
-    if !all_known {
-        return Ok(Columns::Unknown);
-    }
-    let names = outputs(&statement)?.into_iter().map(|output| output.name).collect();
-    Ok(Columns::Known(names))
+    Ok(statement)
 }
 
 fn known_columns(table: &TableName) -> Vec<Column> {
@@ -323,6 +418,11 @@ fn confine(connection: &mut Connection) -> rusqlite::Result<()> {
             _ => Authorization::Deny,
         }
     }))
+}
+
+/// Lets the tables be made and filled; no query is asked meanwhile.
+fn set_free(connection: &mut Connection) -> rusqlite::Result<()> {
+    connection.authorizer(None::<fn(AuthContext<'_>) -> Authorization>)
 }
 
 /// What SQLite tells of itself: where the database is, how it is laid out.
@@ -451,6 +551,15 @@ fn fill(
     rows: impl Iterator<Item = Result<Row, crate::store::StoreError>>,
 ) -> Result<(), StageError> {
     create(connection, table, columns).map_err(StageError::Failed)?;
+    insert(connection, table, columns, rows)
+}
+
+fn insert(
+    connection: &mut Connection,
+    table: &str,
+    columns: &[Column],
+    rows: impl Iterator<Item = Result<Row, crate::store::StoreError>>,
+) -> Result<(), StageError> {
     let marks = vec!["?"; columns.len().max(1)].join(", ");
     let insert = format!("INSERT INTO {} VALUES ({marks})", quoted(table));
     let transaction = connection.transaction().map_err(failed)?;
@@ -645,6 +754,18 @@ fn large(text: &str) -> Option<Value> {
 fn nested(text: &str) -> Option<Value> {
     let begins = text.starts_with(['[', '{']);
     begins.then(|| serde_json::from_str(text).ok()).flatten()
+}
+
+/// Where a query reads `table`: SQLite does not tell.
+fn read_at(query: &str, table: &str) -> Option<usize> {
+    let follows =
+        |word: &str| word.eq_ignore_ascii_case("from") || word.eq_ignore_ascii_case("join");
+    let mut places = query.match_indices(table).map(|(at, _)| at);
+    places.find(|at| {
+        let before = query[..*at].trim_end_matches(['"', '`', '[']);
+        before.ends_with(char::is_whitespace)
+            && before.split_whitespace().next_back().is_some_and(follows)
+    })
 }
 
 fn word_end(text: &str, start: usize) -> usize {

@@ -18,12 +18,14 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Deserialize;
 use toml::Spanned;
 
+use self::judge::Verdict;
 use self::models::{Chain, Model};
+use self::request::Body;
 use super::{
     Answered, Ask, Columns, Compile, Compiled, Components, Kind, RowError, RowStage, RowWork,
     Secret, Server, Work, World,
 };
-use crate::clients::Asking;
+use crate::clients::{Asking, Completion};
 use crate::manifest::{Names, takes_schemas};
 use crate::programs::{AnswerSchema, Jq, Template};
 use crate::table::Row;
@@ -259,13 +261,15 @@ impl RowStage for Stage {
             Some(_) => serde_json::to_string(row).expect("rows always serialize"),
             None => String::new(),
         };
-        let mut requests = Vec::new();
+        let (mut requests, mut tokens_cut) = (Vec::new(), 0);
         for chain in &self.models {
             let model = chain.first();
-            let body = self.body(model, row)?.json;
+            let Body { json: body, tokens_cut: cut } = self.body(model, row)?;
+            // All models read the same texts.
+            tokens_cut = cut;
             requests.extend((0..self.samples()).map(|sample| model.chat.request(&body, sample)));
         }
-        Ok(Ask { requests, text })
+        Ok(Ask { requests, text, tokens_cut })
     }
 
     fn is_bounded(&self) -> bool {
@@ -278,6 +282,14 @@ impl RowStage for Stage {
 
     fn in_batches(&self) -> bool {
         self.models.iter().any(|chain| chain.first().chat.batch.is_some())
+    }
+
+    fn judged(&self, row: &Row, answer: &Completion) -> Option<Result<Row, Vec<String>>> {
+        Some(match self.judge(row, answer) {
+            Verdict::Good { fields, .. } => Ok(fields),
+            Verdict::Bad { faults, .. } => Err(faults),
+            Verdict::Useless(_, why) => Err(vec![why]),
+        })
     }
 
     /// As many again as may be asked at once: while answers are written down others are asked for.

@@ -117,7 +117,7 @@ impl Stage {
                 by.push(name);
             }
         }
-        let ask = Ask { requests, text: ask.text.clone() };
+        let ask = Ask { requests, text: ask.text.clone(), tokens_cut: ask.tokens_cut };
         Ok((!by.is_empty()).then(|| Instead { by: by.join(" and "), ask }))
     }
 
