@@ -253,8 +253,22 @@ fn stable(text: &str, space: &TestSpace, server: &str) -> String {
 
 /// What Rust calls things, and how it shows them.
 const RUST: [&str; 16] = [
-    "Some(", "None)", "Ok(", "Err(", "Error(", "Error {", "std::", "serde", "reqwest", "tokio",
-    "rusqlite", "minijinja", "panicked", "RUST_BACKTRACE", "unwrap", "kind:",
+    "Some(",
+    "None)",
+    "Ok(",
+    "Err(",
+    "Error(",
+    "Error {",
+    "std::",
+    "serde",
+    "reqwest",
+    "tokio",
+    "rusqlite",
+    "minijinja",
+    "panicked",
+    "RUST_BACKTRACE",
+    "unwrap",
+    "kind:",
 ];
 
 /// Signs that a message says what to do.
@@ -344,7 +358,8 @@ fn toml() {
         check("a text without quotes", stage(GET).replace("\"a/b\"", "a/b")),
         check("a list that does not end", stage(GET.replace("[\"repos\"]", "[\"repos\""))),
         check("no UTF-8", [stage(GET).as_bytes(), b"# caf\xe9\n"].concat()),
-        Case::new("a binary file", &["check"], 2, Place::Named("pipeline.toml")).manifest(b"\0\x01"),
+        Case::new("a binary file", &["check"], 2, Place::Named("pipeline.toml"))
+            .manifest(b"\0\x01"),
         Case::new("an empty file", &["check"], 2, Place::Named("pipeline.toml")).manifest("\n"),
     ];
     catalogue("toml", cases);
@@ -358,8 +373,16 @@ fn sections() {
         check("no pipeline", stage(GET).replace("[pipeline]\nname = \"test\"\n", "")),
         check("no name", stage(GET).replace("name = \"test\"\n", "")),
         check("no stage", HEAD),
-        check("a section of the wrong type", format!("models = 1\n{}", stage(GET).replace("[models.small]", "[params.x]"))),
-        check("a stage of the wrong type", stage(GET).replace("[pipeline]", "stages.t = 1\n[pipeline]").replace("[stages.s]", "[params.y]")),
+        check(
+            "a section of the wrong type",
+            format!("models = 1\n{}", stage(GET).replace("[models.small]", "[params.x]")),
+        ),
+        check(
+            "a stage of the wrong type",
+            stage(GET)
+                .replace("[pipeline]", "stages.t = 1\n[pipeline]")
+                .replace("[stages.s]", "[params.y]"),
+        ),
         check("a param that is too large", head("since", "until = 99999999999999999999")),
         check("a param that is no number", head("since", "until = nan")),
         wrong("a mistyped key", LLM.replace("prompt", "promt")),
@@ -373,8 +396,17 @@ fn sections() {
         wrong("a negative number", format!("{LLM}repairs = -1")),
         wrong("a word that is none of a few", format!("{LLM}answers = \"jsonschema\"")),
         check("a name that no stage can have", and(&format!("[stages.\"1 x\"]\n{GET}"))),
-        check("a table and a stage by one name", stage(GET).replace("[stages.s]", "[stages.repos]")),
-        check("many mistakes", format!("{}[stages.t]\nkind = \"slq\"\n[stages.u]\nkind = \"llm\"\n", head("model", "temprature = 0"))),
+        check(
+            "a table and a stage by one name",
+            stage(GET).replace("[stages.s]", "[stages.repos]"),
+        ),
+        check(
+            "many mistakes",
+            format!(
+                "{}[stages.t]\nkind = \"slq\"\n[stages.u]\nkind = \"llm\"\n",
+                head("model", "temprature = 0")
+            ),
+        ),
     ];
     catalogue("sections", cases);
 }
@@ -433,12 +465,27 @@ fn models() {
         check("a fallback that is not there", model("fallback = \"othr\"")),
         check("a fallback on itself", model("fallback = \"small\"")),
         check("an address of another protocol", stage(LLM).replace("SERVER/v1", "ftp://x")),
-        check("an address without a protocol", stage(LLM).replace("SERVER/v1", "localhost:8080/v1")),
+        check(
+            "an address without a protocol",
+            stage(LLM).replace("SERVER/v1", "localhost:8080/v1"),
+        ),
         check("an address with a query", stage(LLM).replace("SERVER/v1", "http://x/v1?key=1")),
-        check("an address with a password", stage(LLM).replace("SERVER/v1", "http://me:sk-secret-value-41@x/v1")),
-        check("an address from a variable that is not set", stage(LLM).replace("\"SERVER/v1\"", "{ env = \"NOT_SET\" }")),
-        check("a key in the manifest", stage(LLM).replace("{ env = \"OPENAI_API_KEY\" }", "\"sk-live\"")),
-        check("a key by another word", stage(LLM).replace("{ env = \"OPENAI_API_KEY\" }", "{ var = \"X\" }")),
+        check(
+            "an address with a password",
+            stage(LLM).replace("SERVER/v1", "http://me:sk-secret-value-41@x/v1"),
+        ),
+        check(
+            "an address from a variable that is not set",
+            stage(LLM).replace("\"SERVER/v1\"", "{ env = \"NOT_SET\" }"),
+        ),
+        check(
+            "a key in the manifest",
+            stage(LLM).replace("{ env = \"OPENAI_API_KEY\" }", "\"sk-live\""),
+        ),
+        check(
+            "a key by another word",
+            stage(LLM).replace("{ env = \"OPENAI_API_KEY\" }", "{ var = \"X\" }"),
+        ),
     ];
     catalogue("models", cases);
 }
@@ -446,13 +493,36 @@ fn models() {
 #[test]
 fn tables() {
     let cases = vec![
-        check("a table of the wrong type", stage(GET).replace("[params]", "tables.t = 1\n[params]").replace("[pipeline]\nname = \"test\"\ntables.t = 1", "[pipeline]\nname = \"test\"")
-            .replace("[pipeline]", "tables.t = 1\n[pipeline]")),
-        check("a row that is no table", HEAD.replace("[[tables.repos]]", "[[params.x]]").replace("[pipeline]", "tables.repos = [1]\n[pipeline]") + "[stages.s]\n" + GET),
+        check(
+            "a table of the wrong type",
+            stage(GET)
+                .replace("[params]", "tables.t = 1\n[params]")
+                .replace("[pipeline]\nname = \"test\"\ntables.t = 1", "[pipeline]\nname = \"test\"")
+                .replace("[pipeline]", "tables.t = 1\n[pipeline]"),
+        ),
+        check(
+            "a row that is no table",
+            HEAD.replace("[[tables.repos]]", "[[params.x]]")
+                .replace("[pipeline]", "tables.repos = [1]\n[pipeline]")
+                + "[stages.s]\n"
+                + GET,
+        ),
         check("the same row twice", stage(GET).replace("a/c\"\nstars = 4", "a/b\"\nstars = 3")),
         check("a file and more", and("[tables.human]\nfile = \"h.csv\"\nkey = [\"a\"]")),
-        check("a file that is not there", and(&format!("[tables.human]\nfile = \"h.csv\"\n[stages.t]\n{}", GET.replace("repos\"]", "human\"]")))),
-        check("a file that is no table", and(&format!("[tables.human]\nfile = \"p.md\"\n[stages.t]\n{}", GET.replace("repos\"]", "human\"]")))),
+        check(
+            "a file that is not there",
+            and(&format!(
+                "[tables.human]\nfile = \"h.csv\"\n[stages.t]\n{}",
+                GET.replace("repos\"]", "human\"]")
+            )),
+        ),
+        check(
+            "a file that is no table",
+            and(&format!(
+                "[tables.human]\nfile = \"p.md\"\n[stages.t]\n{}",
+                GET.replace("repos\"]", "human\"]")
+            )),
+        ),
     ];
     catalogue("tables", cases);
 }
@@ -461,7 +531,9 @@ fn tables() {
 fn paths() {
     let out = |path: &str| stage(format!("{GET}outputs = [\"{path}\"]"));
     let pass = |name: &str, input: &str| {
-        format!("[stages.{name}]\nkind = \"sql\"\ninputs = [\"{input}\"]\nkey = [\"repo\"]\nquery = \"SELECT * FROM {input}\"\n")
+        format!(
+            "[stages.{name}]\nkind = \"sql\"\ninputs = [\"{input}\"]\nkey = [\"repo\"]\nquery = \"SELECT * FROM {input}\"\n"
+        )
     };
     let cases = vec![
         wrong("an unknown input", GET.replace("\"repos\"", "\"repo\"")),
@@ -477,8 +549,11 @@ fn paths() {
         wrong("an input outside the folder", GET.replace("[\"repos\"]", "[\"../in.csv\"]")),
         wrong("an absolute input", GET.replace("[\"repos\"]", "[\"/etc/in.csv\"]")),
         wrong("no input", GET.replace("[\"repos\"]", "[]")),
-        wrong("two inputs where one is wanted", GET.replace("[\"repos\"]", "[\"repos\", \"in.csv\"]"))
-            .file("in.csv", "repo\na/b\n"),
+        wrong(
+            "two inputs where one is wanted",
+            GET.replace("[\"repos\"]", "[\"repos\", \"in.csv\"]"),
+        )
+        .file("in.csv", "repo\na/b\n"),
         check("a stage that reads itself", format!("{HEAD}{}", pass("a", "a"))),
         check("a cycle", format!("{HEAD}{}{}", pass("a", "b"), pass("b", "a"))),
         check("an output of no format", out("data/x")),
@@ -488,9 +563,21 @@ fn paths() {
         check("an output in the store", out("cache/x.json")),
         check("an output that is a folder", out("f.json")).file("f.json/x", "x"),
         check("an output without a name", out("")),
-        check("an output twice in a stage", stage(format!("{GET}outputs = [\"data/x.json\", \"data/x.json\"]"))),
-        check("an output of two stages", format!("{}[stages.t]\n{GET}outputs = [\"data/x.json\"]\n", out("data/x.json") + "\n")),
-        check("an output below another", format!("{}[stages.t]\n{GET}outputs = [\"data/x.json/y.json\"]\n", out("data/x.json") + "\n")),
+        check(
+            "an output twice in a stage",
+            stage(format!("{GET}outputs = [\"data/x.json\", \"data/x.json\"]")),
+        ),
+        check(
+            "an output of two stages",
+            format!("{}[stages.t]\n{GET}outputs = [\"data/x.json\"]\n", out("data/x.json") + "\n"),
+        ),
+        check(
+            "an output below another",
+            format!(
+                "{}[stages.t]\n{GET}outputs = [\"data/x.json/y.json\"]\n",
+                out("data/x.json") + "\n"
+            ),
+        ),
         check("an output that is read", out("s.json").replace(GET, LABEL)),
         check("a document of rows", out("data/x.html")),
         wrong("a prompt that is not there", LLM.replace("p.md", "prompts/p.md")),
@@ -510,20 +597,38 @@ fn github() {
         wrong("nothing to ask", GITHUB),
         wrong("two things to ask", format!("{GET}diff = \"/x\"")),
         wrong("no key of a list", &list),
-        wrong("a key that its rows do not have", format!("{list}pick = \"{{id: .id, title: .title}}\"\nkey = [\"number\"]")),
+        wrong(
+            "a key that its rows do not have",
+            format!("{list}pick = \"{{id: .id, title: .title}}\"\nkey = [\"number\"]"),
+        ),
         wrong("a kept field that is not there", format!("{list}key = [\"id\"]\nkeep = [\"rep\"]")),
         wrong("a batch without GraphQL", format!("{GET}batch = 10")),
-        wrong("a batch that is too large", format!("{graphql}batch = 1000")).file("q.graphql", query),
+        wrong("a batch that is too large", format!("{graphql}batch = 1000"))
+            .file("q.graphql", query),
         wrong("check_total without a list", format!("{GET}check_total = false")),
         wrong("an age in words", format!("{GET}max_age = \"a week\"")),
         wrong("an age that is a number", format!("{GET}max_age = 7")),
         wrong("an address without a slash", GET.replace("/repos/", "repos/")),
         wrong("a whole address", GET.replace("/repos/", "https://api.github.com/repos/")),
-        wrong_file("GraphQL that does not parse", &graphql, "q.graphql", "query {\n  viewer { login\n"),
+        wrong_file(
+            "GraphQL that does not parse",
+            &graphql,
+            "q.graphql",
+            "query {\n  viewer { login\n",
+        ),
         wrong_file("a mutation", &graphql, "q.graphql", "mutation { x }"),
-        wrong_file("a variable that the row lacks", &graphql, "q.graphql", query.replace("$repo", "$rep")),
+        wrong_file(
+            "a variable that the row lacks",
+            &graphql,
+            "q.graphql",
+            query.replace("$repo", "$rep"),
+        ),
         wrong_file("an empty query", &graphql, "q.graphql", ""),
-        check("GraphQL without a token", stage(&graphql).replace("token = { env = \"GITHUB_TOKEN\" }\n", "")).file("q.graphql", query),
+        check(
+            "GraphQL without a token",
+            stage(&graphql).replace("token = { env = \"GITHUB_TOKEN\" }\n", ""),
+        )
+        .file("q.graphql", query),
     ];
     catalogue("github", cases);
 }
@@ -540,7 +645,12 @@ fn llm() {
         wrong("a key of nothing", format!("{LABEL}key = []")),
         wrong("a schema that is not there", LABEL.replace("s.json", "t.json")),
         wrong("a check that does not parse", format!("{LABEL}check = 'select(.answer'")),
-        wrong_file("an answer by the name of a column", &format!("{LABEL}samples = 3"), "s.json", SCHEMA.replace("label", "sample")),
+        wrong_file(
+            "an answer by the name of a column",
+            &format!("{LABEL}samples = 3"),
+            "s.json",
+            SCHEMA.replace("label", "sample"),
+        ),
     ];
     catalogue("llm", cases);
 }
@@ -552,46 +662,118 @@ fn other_kinds() {
         wrong("sql without an input", SQL.replace("[\"repos\"]", "[]") + QUERY),
         wrong("sql without a key", SQL.replace("key = [\"repo\"]\n", "") + QUERY),
         wrong("sql with keep", format!("{SQL}{QUERY}keep = [\"repo\"]")),
-        wrong("a key that the query does not select", SQL.replace("\"repo\"]", "\"name\"]") + QUERY),
+        wrong(
+            "a key that the query does not select",
+            SQL.replace("\"repo\"]", "\"name\"]") + QUERY,
+        ),
         wrong("a syntax error in SQL", format!("{SQL}query = \"SELECT repo FORM repos\"")),
-        wrong("a column that is not there", format!("{SQL}query = \"SELECT repo, stras FROM repos\"")),
+        wrong(
+            "a column that is not there",
+            format!("{SQL}query = \"SELECT repo, stras FROM repos\""),
+        ),
         wrong("a table that is not there", format!("{SQL}query = \"SELECT repo FROM repo\"")),
-        wrong("a function that is not there", format!("{SQL}query = \"SELECT repo, totl(stars) FROM repos\"")),
+        wrong(
+            "a function that is not there",
+            format!("{SQL}query = \"SELECT repo, totl(stars) FROM repos\""),
+        ),
         wrong("two queries", format!("{SQL}query = \"SELECT repo FROM repos; SELECT 1\"")),
         wrong("a statement that writes", format!("{SQL}query = \"DELETE FROM repos\"")),
-        wrong("a function of chance", format!("{SQL}query = \"SELECT repo, random() AS r FROM repos\"")),
-        wrong("a parameter in SQL", format!("{SQL}query = \"SELECT repo FROM repos WHERE stars > :stars\"")),
-        wrong("one name for two columns", format!("{SQL}query = \"SELECT repo, stars AS repo FROM repos\"")),
-        wrong("a suffix that there is not", format!("{SQL}query = \"SELECT repo, stars AS \\\"s: date\\\" FROM repos\"")),
-        wrong_file("a mistake in a file of SQL", &format!("{SQL}query = \"q.sql\""), "q.sql", "-- all\nSELECT\n  repo FORM repos\n"),
+        wrong(
+            "a function of chance",
+            format!("{SQL}query = \"SELECT repo, random() AS r FROM repos\""),
+        ),
+        wrong(
+            "a parameter in SQL",
+            format!("{SQL}query = \"SELECT repo FROM repos WHERE stars > :stars\""),
+        ),
+        wrong(
+            "one name for two columns",
+            format!("{SQL}query = \"SELECT repo, stars AS repo FROM repos\""),
+        ),
+        wrong(
+            "a suffix that there is not",
+            format!("{SQL}query = \"SELECT repo, stars AS \\\"s: date\\\" FROM repos\""),
+        ),
+        wrong_file(
+            "a mistake in a file of SQL",
+            &format!("{SQL}query = \"q.sql\""),
+            "q.sql",
+            "-- all\nSELECT\n  repo FORM repos\n",
+        ),
         wrong_file("an empty file of SQL", &format!("{SQL}query = \"q.sql\""), "q.sql", ""),
         wrong("command without a program", format!("{TABLE}run = []")),
         wrong("a command in a text", format!("{TABLE}run = \"python x.py\"")),
         wrong("an unknown mode", format!("{TABLE}run = [\"true\"]\nmode = \"row\"")),
-        wrong("a file of a command that is not there", format!("{TABLE}run = [\"true\"]\nfiles = [\"x.py\"]")),
-        wrong("two inputs by one variable", format!("{TABLE}run = [\"true\"]\ninputs = [\"a-b.csv\", \"a.b.csv\"]")).file("a-b.csv", "a\n1\n").file("a.b.csv", "a\n1\n"),
+        wrong(
+            "a file of a command that is not there",
+            format!("{TABLE}run = [\"true\"]\nfiles = [\"x.py\"]"),
+        ),
+        wrong(
+            "two inputs by one variable",
+            format!("{TABLE}run = [\"true\"]\ninputs = [\"a-b.csv\", \"a.b.csv\"]"),
+        )
+        .file("a-b.csv", "a\n1\n")
+        .file("a.b.csv", "a\n1\n"),
         wrong("split of what is no field", format!("{SPLIT}text = \"body\"\ntokens = 100")),
         wrong("split into too small parts", format!("{SPLIT}text = \"repo\"\ntokens = 3")),
-        wrong("split by a param that is not there", format!("{SPLIT}text = \"repo\"\ntokens = \"params.tokens\"")),
-        wrong("split at what there is not", format!("{SPLIT}text = \"repo\"\ntokens = 100\nat = \"line\"")),
+        wrong(
+            "split by a param that is not there",
+            format!("{SPLIT}text = \"repo\"\ntokens = \"params.tokens\""),
+        ),
+        wrong(
+            "split at what there is not",
+            format!("{SPLIT}text = \"repo\"\ntokens = 100\nat = \"line\""),
+        ),
         wrong("a sample by what is no field", format!("{SAMPLE}size = 3\nby = [\"star\"]")),
         wrong("a sample by size and margin", format!("{SAMPLE}size = 3\nmargin = 0.1")),
         wrong("a margin that is too large", format!("{SAMPLE}margin = 5")),
         wrong("a blank field that is there", format!("{SAMPLE}size = 3\nblank = [\"stars\"]")),
         wrong("agreement without raters", AGREEMENT),
         wrong("agreement of one rater", format!("{AGREEMENT}raters = [\"stars\"]")),
-        wrong("agreement with a column that is not there", format!("{AGREEMENT}raters = [\"stars\", \"human\"]")),
-        wrong("a truth that is no rater", format!("{AGREEMENT}raters = [\"stars\", \"repo\"]\ntruth = \"human\"")),
+        wrong(
+            "agreement with a column that is not there",
+            format!("{AGREEMENT}raters = [\"stars\", \"human\"]"),
+        ),
+        wrong(
+            "a truth that is no rater",
+            format!("{AGREEMENT}raters = [\"stars\", \"repo\"]\ntruth = \"human\""),
+        ),
         wrong("calls of a table", "kind = \"calls\"\ninputs = [\"repos\"]"),
         wrong("calls of nothing", "kind = \"calls\""),
         wrong("a report without a template", REPORT),
-        wrong("a report in a format that there is not", format!("{REPORT}template = \"r.md\"\noutputs = [\"r.pdf\"]")).file("r.md", "# R\n"),
-        wrong_file("a report of what is no input", &format!("{REPORT}template = \"r.md\""), "r.md", "# R\n\n{{ table(repo, of=\"all\") }}\n"),
-        wrong_file("a report with a mistyped function", &format!("{REPORT}template = \"r.md\""), "r.md", "# R\n\n{{ barss(repos, of=\"all\") }}\n"),
-        wrong("an expectation of another name", format!("{GET}[stages.s.expect]\nuniqe = [\"repo\"]")),
-        wrong("an expectation of what is no field", format!("{SQL}{QUERY}[stages.s.expect]\nnot_null = [\"star\"]")),
-        wrong("an expectation with a query that does not parse", format!("{SQL}{QUERY}[stages.s.expect]\nsql = \"SELECT FROM s\"")),
-        wrong("an expectation that nothing can meet", format!("{SQL}{QUERY}[stages.s.expect]\nrows = {{ min = 9, max = 1 }}")),
+        wrong(
+            "a report in a format that there is not",
+            format!("{REPORT}template = \"r.md\"\noutputs = [\"r.pdf\"]"),
+        )
+        .file("r.md", "# R\n"),
+        wrong_file(
+            "a report of what is no input",
+            &format!("{REPORT}template = \"r.md\""),
+            "r.md",
+            "# R\n\n{{ table(repo, of=\"all\") }}\n",
+        ),
+        wrong_file(
+            "a report with a mistyped function",
+            &format!("{REPORT}template = \"r.md\""),
+            "r.md",
+            "# R\n\n{{ barss(repos, of=\"all\") }}\n",
+        ),
+        wrong(
+            "an expectation of another name",
+            format!("{GET}[stages.s.expect]\nuniqe = [\"repo\"]"),
+        ),
+        wrong(
+            "an expectation of what is no field",
+            format!("{SQL}{QUERY}[stages.s.expect]\nnot_null = [\"star\"]"),
+        ),
+        wrong(
+            "an expectation with a query that does not parse",
+            format!("{SQL}{QUERY}[stages.s.expect]\nsql = \"SELECT FROM s\""),
+        ),
+        wrong(
+            "an expectation that nothing can meet",
+            format!("{SQL}{QUERY}[stages.s.expect]\nrows = {{ min = 9, max = 1 }}"),
+        ),
     ];
     catalogue("other_kinds", cases);
 }
@@ -613,8 +795,10 @@ fn templates() {
         prompt("a file that is not there", "{% include \"part.md\" %}\n"),
         prompt("a file whose name is computed", "{% include repo %}\n"),
         prompt("a file that includes itself", "{% include \"p.md\" %}\n"),
-        prompt("files that include each other", "{% include \"part.md\" %}\n").file("part.md", "\n{% include \"p.md\" %}\n"),
-        prompt("a mistake in what is included", "{% include \"part.md\" %}\n").file("part.md", "\n{{ rep }}\n"),
+        prompt("files that include each other", "{% include \"part.md\" %}\n")
+            .file("part.md", "\n{% include \"p.md\" %}\n"),
+        prompt("a mistake in what is included", "{% include \"part.md\" %}\n")
+            .file("part.md", "\n{{ rep }}\n"),
         prompt("no UTF-8", "").file("p.md", b"Label\ncaf\xe9\n"),
         wrong("an unknown field in an address", GET.replace("{{ repo }}", "{{ rep }}")),
         wrong("an unknown field in where", format!("{GET}where = \"star > 3\"")),
@@ -634,7 +818,12 @@ fn jq() {
         wrong("a bracket that is not closed", format!("{GET}pick = '{{a: (.b | length}}'")),
         wrong("a variable that is not there", format!("{GET}pick = '{{a: $b}}'")),
         wrong("an empty program", format!("{GET}pick = ''")),
-        wrong_file("a mistake in a file", &format!("{GET}pick = \"x.jq\""), "x.jq", "# rows\n{ a: .b,\n  c: nothere }\n"),
+        wrong_file(
+            "a mistake in a file",
+            &format!("{GET}pick = \"x.jq\""),
+            "x.jq",
+            "# rows\n{ a: .b,\n  c: nothere }\n",
+        ),
         wrong("a file that is not there", format!("{GET}pick = \"x.jq\"")),
     ];
     catalogue("jq", cases);
@@ -648,17 +837,29 @@ fn schemas() {
         schema("no JSON", &SCHEMA.replace("\"type\":", "type:")),
         schema("a comma too many", &SCHEMA.replace("[\"label\"]", "[\"label\"],")),
         schema("an empty file", ""),
-        schema("a root that is no object", "{ \"type\": \"array\", \"items\": { \"type\": \"string\" } }"),
+        schema(
+            "a root that is no object",
+            "{ \"type\": \"array\", \"items\": { \"type\": \"string\" } }",
+        ),
         schema("a mistyped keyword", &property("{ \"enmu\": [\"a\"] }")),
         schema("a mistyped type", &property("{ \"type\": \"strin\" }")),
         schema("a keyword that is refused", &property("{ \"not\": { \"type\": \"string\" } }")),
         schema("an empty enum", &property("{ \"enum\": [] }")),
         schema("an enum that is no list", &property("{ \"enum\": \"a\" }")),
         schema("a list without items", &property("{ \"type\": \"array\" }")),
-        schema("an object of unknown fields", &property("{ \"type\": \"object\", \"additionalProperties\": true }")),
-        schema("a required field that is not there", &SCHEMA.replace("[\"label\"]", "[\"labels\"]")),
+        schema(
+            "an object of unknown fields",
+            &property("{ \"type\": \"object\", \"additionalProperties\": true }"),
+        ),
+        schema(
+            "a required field that is not there",
+            &SCHEMA.replace("[\"label\"]", "[\"labels\"]"),
+        ),
         schema("a reference to nothing", &property("{ \"$ref\": \"#/$defs/label\" }")),
-        schema("a pattern that does not parse", &property("{ \"type\": \"string\", \"pattern\": \"(\" }")),
+        schema(
+            "a pattern that does not parse",
+            &property("{ \"type\": \"string\", \"pattern\": \"(\" }"),
+        ),
     ];
     catalogue("schemas", cases);
 }
@@ -683,7 +884,11 @@ fn data() {
         read("JSON that is no UTF-8", "in.json", b"[{\"repo\": \"a/\xe9\"}]\n"),
         read("a line that is no JSON", "in.jsonl", b"{\"repo\": \"a/b\"}\n{repo: 1}\n"),
         read("a line that is no object", "in.jsonl", b"{\"repo\": \"a/b\"}\n[1]\n"),
-        read("a line that is no UTF-8", "in.jsonl", b"{\"repo\": \"a/b\"}\n{\"repo\": \"a/\xe9\"}\n"),
+        read(
+            "a line that is no UTF-8",
+            "in.jsonl",
+            b"{\"repo\": \"a/b\"}\n{\"repo\": \"a/\xe9\"}\n",
+        ),
     ];
     catalogue("data", cases);
 }
@@ -699,26 +904,70 @@ fn stages_at_run_time() {
         run("a command that is killed", &table("kill -9 $$"), "s  "),
         run("a command that takes too long", &format!("{}timeout = 1", table("sleep 60")), "s  "),
         run("a program that is not there", &format!("{TABLE}run = [\"no-such-program\"]"), "s  "),
-        run("a script that may not be run", &format!("{TABLE}run = [\"./x.sh\"]"), "s  ").file("x.sh", "#!/bin/sh\n"),
+        run("a script that may not be run", &format!("{TABLE}run = [\"./x.sh\"]"), "s  ")
+            .file("x.sh", "#!/bin/sh\n"),
         run("output that is no JSON", &table("echo one"), "s  "),
         run("output that is no object", &table("echo 1"), "s  "),
         run("rows without the key", &table("echo {}"), "s  "),
-        run("a key that is not unique", &table("echo \"{\\\"a\\\":1,\\\"b\\\":1}\"; echo \"{\\\"a\\\":1,\\\"b\\\":2}\""), "s  "),
+        run(
+            "a key that is not unique",
+            &table("echo \"{\\\"a\\\":1,\\\"b\\\":1}\"; echo \"{\\\"a\\\":1,\\\"b\\\":2}\""),
+            "s  ",
+        ),
         run("a command that fails its rows", &rows("echo no >&2; exit 1"), "`s`"),
         run("fewer lines than rows", &rows("cat >/dev/null; echo {}"), "`s`"),
-        run("SQL that fails on a row", &format!("{SQL}query = \"SELECT repo, json_extract(repo, '$.a') AS a FROM repos\""), "s  "),
-        run("SQL whose value is no JSON", &format!("{SQL}query = \"SELECT repo, repo AS \\\"a: json\\\" FROM repos\""), "s  "),
-        run("SQL whose value is no bool", &format!("{SQL}query = \"SELECT repo, stars AS \\\"a: bool\\\" FROM repos\""), "s  "),
-        run("SQL whose key is not unique", &format!("{SQL}query = \"SELECT 1 AS repo, stars FROM repos\""), "s  "),
+        run(
+            "SQL that fails on a row",
+            &format!("{SQL}query = \"SELECT repo, json_extract(repo, '$.a') AS a FROM repos\""),
+            "s  ",
+        ),
+        run(
+            "SQL whose value is no JSON",
+            &format!("{SQL}query = \"SELECT repo, repo AS \\\"a: json\\\" FROM repos\""),
+            "s  ",
+        ),
+        run(
+            "SQL whose value is no bool",
+            &format!("{SQL}query = \"SELECT repo, stars AS \\\"a: bool\\\" FROM repos\""),
+            "s  ",
+        ),
+        run(
+            "SQL whose key is not unique",
+            &format!("{SQL}query = \"SELECT 1 AS repo, stars FROM repos\""),
+            "s  ",
+        ),
         run("too few rows", &expect("rows = { min = 5 }"), "s  "),
-        run("a value twice", "kind = \"sql\"\ninputs = [\"repos\"]\nkey = [\"repo\"]\nquery = \"SELECT repo, 1 AS n FROM repos\"\n[stages.s.expect]\nunique = [\"n\"]", "s  "),
-        run("a null", "kind = \"sql\"\ninputs = [\"repos\"]\nkey = [\"repo\"]\nquery = \"SELECT repo, NULL AS n FROM repos\"\n[stages.s.expect]\nnot_null = [\"n\"]", "s  "),
+        run(
+            "a value twice",
+            "kind = \"sql\"\ninputs = [\"repos\"]\nkey = [\"repo\"]\nquery = \"SELECT repo, 1 AS n FROM repos\"\n[stages.s.expect]\nunique = [\"n\"]",
+            "s  ",
+        ),
+        run(
+            "a null",
+            "kind = \"sql\"\ninputs = [\"repos\"]\nkey = [\"repo\"]\nquery = \"SELECT repo, NULL AS n FROM repos\"\n[stages.s.expect]\nnot_null = [\"n\"]",
+            "s  ",
+        ),
         run("a value that is not accepted", &expect("accepted = { stars = [3] }"), "s  "),
         run("a row that breaks a schema", &expect("matches_schema = \"s.json\""), "s  "),
-        run("a query that finds something", &expect("sql = \"SELECT repo FROM s WHERE stars > 3\""), "s  "),
-        run("a stage after one that fails", &format!("{}[stages.after]\nkind = \"sql\"\ninputs = [\"s\"]\nkey = [\"a\"]\nquery = \"SELECT a FROM s\"", table("exit 1")), "after"),
-        run("a report of a table that is too large", &format!("{REPORT}template = \"r.md\"\noutputs = [\"r.html\"]"), "s  ")
-            .file("r.md", "{{ bars(repos, x=\"name\", y=\"stars\", of=\"all\") }}"),
+        run(
+            "a query that finds something",
+            &expect("sql = \"SELECT repo FROM s WHERE stars > 3\""),
+            "s  ",
+        ),
+        run(
+            "a stage after one that fails",
+            &format!(
+                "{}[stages.after]\nkind = \"sql\"\ninputs = [\"s\"]\nkey = [\"a\"]\nquery = \"SELECT a FROM s\"",
+                table("exit 1")
+            ),
+            "after",
+        ),
+        run(
+            "a report of a table that is too large",
+            &format!("{REPORT}template = \"r.md\"\noutputs = [\"r.html\"]"),
+            "s  ",
+        )
+        .file("r.md", "{{ bars(repos, x=\"name\", y=\"stars\", of=\"all\") }}"),
     ];
     catalogue("stages_at_run_time", cases);
 }
@@ -787,26 +1036,48 @@ fn environment() {
         free("a key that is empty", &["run"], 2, "EMPTY")
             .manifest(stage(LLM).replace("OPENAI_API_KEY", "EMPTY"))
             .env("EMPTY", ""),
-        free("no key is set, and there is a sample", &["run"], 2, "NOT_SET")
-            .manifest(stage(LLM).replace("OPENAI_API_KEY", "NOT_SET") + "[profiles.sample]\noffline = true"),
-        free("no manifest", &["check"], 2, "pipeline.toml")
-            .prepare(|space| std::fs::remove_file(space.path().join("pipeline.toml")).expect("gone")),
+        free("no key is set, and there is a sample", &["run"], 2, "NOT_SET").manifest(
+            stage(LLM).replace("OPENAI_API_KEY", "NOT_SET") + "[profiles.sample]\noffline = true",
+        ),
+        free("no manifest", &["check"], 2, "pipeline.toml").prepare(|space| {
+            std::fs::remove_file(space.path().join("pipeline.toml")).expect("gone")
+        }),
         free("no manifest by that name", &["check", "-f", "study.toml"], 2, "study.toml"),
         free("a folder as manifest", &["check", "-f", "study"], 2, "study").file("study/x", ""),
         free("no folder", &["-C", "nowhere", "check"], 2, "nowhere"),
-        free("a line of a cassette that is damaged", &["check", "--profile", "p"], 2, "c.jsonl, line 2")
-            .manifest(with("cassette = \"c.jsonl\""))
-            .file("c.jsonl", "\nnothing\n"),
-        free("a line of a cassette that lacks a part", &["check", "--profile", "p"], 2, "c.jsonl, line 1")
-            .manifest(with("cassette = \"c.jsonl\""))
-            .file("c.jsonl", call),
-        free("a store that is no store", &["run"], 1, "cache/flow.db")
+        free(
+            "a line of a cassette that is damaged",
+            &["check", "--profile", "p"],
+            2,
+            "c.jsonl, line 2",
+        )
+        .manifest(with("cassette = \"c.jsonl\""))
+        .file("c.jsonl", "\nnothing\n"),
+        free(
+            "a line of a cassette that lacks a part",
+            &["check", "--profile", "p"],
+            2,
+            "c.jsonl, line 1",
+        )
+        .manifest(with("cassette = \"c.jsonl\""))
+        .file("c.jsonl", call),
+        free("a store that is no store", &["run"], 1, "cache/flow.db").manifest(plain()).file(
+            "cache/flow.db",
+            "this is no database, but a text that somebody put here\n".repeat(40),
+        ),
+        free("a file in place of the store", &["run"], 1, "cache")
             .manifest(plain())
-            .file("cache/flow.db", "this is no database, but a text that somebody put here\n".repeat(40)),
-        free("a file in place of the store", &["run"], 1, "cache").manifest(plain()).file("cache", "x"),
-        free("a file in place of a folder of outputs", &["run"], 1, "data").manifest(plain()).file("data", "x"),
-        free("offline by profile, and asked to ask", &["check", "--online", "--profile", "p"], 2, "`p`")
-            .manifest(with("offline = true")),
+            .file("cache", "x"),
+        free("a file in place of a folder of outputs", &["run"], 1, "data")
+            .manifest(plain())
+            .file("data", "x"),
+        free(
+            "offline by profile, and asked to ask",
+            &["check", "--online", "--profile", "p"],
+            2,
+            "`p`",
+        )
+        .manifest(with("offline = true")),
         free("an output changed by hand", &["run"], 0, "data/x.json.edited")
             .manifest(plain())
             .before(&["run"])
@@ -817,7 +1088,11 @@ fn environment() {
     ];
     // Whoever may write everywhere, as root may, meets no such thing.
     if !is_root() {
-        cases.push(free("a folder that may not be written", &["run"], 1, "cache").manifest(plain()).prepare(sealed));
+        cases.push(
+            free("a folder that may not be written", &["run"], 1, "cache")
+                .manifest(plain())
+                .prepare(sealed),
+        );
     }
     catalogue("environment", cases);
 }
@@ -842,7 +1117,8 @@ fn command_line() {
         line("an unknown command", &["rnu"], "rnu"),
         line("an unknown option", &["run", "--forse"], "--forse"),
         line("nothing", &[], "Usage"),
-        line("an unknown stage", &["run", "labl"], "`labl`").manifest(and(&format!("[stages.label]\n{LLM}"))),
+        line("an unknown stage", &["run", "labl"], "`labl`")
+            .manifest(and(&format!("[stages.label]\n{LLM}"))),
         line("a stage like no other", &["run", "zzz"], "`zzz`"),
         line("an unknown output", &["run", "data/y.json"], "`data/y.json`").manifest(sql()),
         line("a limit that is no number", &["run", "--limit", "many"], "--limit"),
@@ -850,9 +1126,11 @@ fn command_line() {
         line("a cost that is none", &["run", "--max-cost", "much"], "--max-cost"),
         line("calls below nothing", &["run", "--max-calls", "-1"], "-1"),
         line("offline and refresh", &["run", "--offline", "--refresh", "all"], "--refresh"),
-        line("refresh of a stage that asks nobody", &["run", "--refresh", "s"], "`s`").manifest(sql()),
+        line("refresh of a stage that asks nobody", &["run", "--refresh", "s"], "`s`")
+            .manifest(sql()),
         line("refresh of an unknown stage", &["run", "--refresh", "t"], "`t`"),
-        line("refresh of what is no target", &["run", "s", "--refresh", "t"], "`t`").manifest(and(&format!("[stages.t]\n{GET}"))),
+        line("refresh of what is no target", &["run", "s", "--refresh", "t"], "`t`")
+            .manifest(and(&format!("[stages.t]\n{GET}"))),
         line("only without a target", &["run", "--only"], "TARGET"),
         line("why of nothing", &["why"], "STAGE"),
         line("why of an unknown stage", &["why", "t"], "`t`"),

@@ -74,7 +74,11 @@ fn it_writes_every_output_without_a_call_and_then_nothing_runs() {
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
     found.sort();
-    assert_eq!(found.len(), outputs.len() + tables.len() + 2, "only outputs stand there: {found:?}");
+    assert_eq!(
+        found.len(),
+        outputs.len() + tables.len() + 2,
+        "only outputs stand there: {found:?}"
+    );
 
     let again = sample(&space).expect(0);
     assert_eq!(again.json()["calls_cached"], 0, "nothing is even looked up");

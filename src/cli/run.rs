@@ -38,10 +38,10 @@ pub(super) struct Arguments {
     #[arg(long)]
     fail_fast: bool,
     /// Stop before more than this is spent; models need a `price` and a longest answer (`max_tokens`)
-    #[arg(long, value_name = "USD", value_parser = dollars)]
+    #[arg(long, value_name = "USD", value_parser = dollars, allow_negative_numbers = true)]
     max_cost: Option<f64>,
     /// Stop after so many calls
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = calls, allow_negative_numbers = true)]
     max_calls: Option<u64>,
 }
 
@@ -50,6 +50,10 @@ fn dollars(text: &str) -> Result<f64, String> {
         Ok(dollars) if dollars.is_finite() && dollars >= 0.0 => Ok(dollars),
         _ => Err("it is no amount of USD, such as 2.50".into()),
     }
+}
+
+fn calls(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| "it is no whole number, such as 100".into())
 }
 
 impl Arguments {
@@ -227,7 +231,28 @@ fn tell(pipeline: &Pipeline, options: &RunOptions, summary: &Summary, style: &St
     if summary.interrupted || summary.stopped.is_some() {
         style.say("what was answered is stored; run again to go on");
     } else {
+        what_to_do(summary, style);
         where_to_look(pipeline, options, summary, style);
+    }
+}
+
+/// What helps after a run in which something failed: all that is done is kept, whatever it was.
+fn what_to_do(summary: &Summary, style: &Style) {
+    let failed: Vec<String> = summary
+        .stages
+        .iter()
+        .filter(|stage| stage.state == StageState::Failed)
+        .map(|stage| format!("`{}`", stage.name))
+        .collect();
+    if !failed.is_empty() {
+        let failed = clean(&failed.join(", "));
+        style.say(&format!("help: mend what stopped {failed} and run again; what is done is kept"));
+    }
+    if summary.stages.iter().any(|stage| stage.failed_rows > 0) {
+        style.say(
+            "help: run again to try once more what failed in passing, with `--retry-failed` also \
+             what was answered badly",
+        );
     }
 }
 

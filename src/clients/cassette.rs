@@ -34,6 +34,17 @@ struct Line {
     source: String,
 }
 
+/// Why a line is no recorded call.
+fn no_call(error: &serde_json::Error) -> String {
+    let told = error.to_string();
+    let what = told.split(" at line ").next().unwrap_or(&told);
+    match (error.is_data(), what.strip_prefix("missing field ")) {
+        (true, Some(field)) => format!("it is no recorded call: it lacks {field}"),
+        (true, None) => format!("it is no recorded call: {what}"),
+        (false, _) => format!("it is no JSON: {what}"),
+    }
+}
+
 /// An open cassette: where each recorded call stands in the file.
 pub struct Cassette {
     file: File,
@@ -58,7 +69,7 @@ impl Cassette {
             if !text.trim_ascii().is_empty() {
                 let wrong = |what: String| format!("the cassette {shown}, line {number}: {what}");
                 let line: Line =
-                    serde_json::from_slice(&text).map_err(|error| wrong(error.to_string()))?;
+                    serde_json::from_slice(&text).map_err(|error| wrong(no_call(&error)))?;
                 let digest: Digest =
                     line.key.parse().map_err(|error| wrong(format!("key: {error}")))?;
                 places.insert(CallKey(digest), (offset, length));

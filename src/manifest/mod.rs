@@ -14,7 +14,7 @@ pub use address::address;
 pub use capabilities::takes_schemas;
 pub use load::{InlineTable, Manifest, ProfileChoice, StageDecl, with_fallbacks};
 pub use problem::{Problem, Problems, SourceText, clean, did_you_mean, nearest};
-pub use project::Project;
+pub use project::{INSIDE, Project};
 pub use strict::{Reading, parse_on, parse_strict, to_json};
 pub use types::{
     Common, EnvVar, ExpectSection, GithubSection, Limits, ModelApi, ModelSection, Names,

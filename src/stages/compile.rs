@@ -216,11 +216,13 @@ impl<'a> Compile<'a> {
         sound.then_some(template)
     }
 
-    /// A template in a file of what is no row: it sees the inputs, by `names`, and what `add` adds.
+    /// A template in a file of what is no row: it sees the inputs, by `names`, and the `functions`
+    /// that `add` adds.
     pub fn document(
         &mut self,
         path: &Spanned<String>,
         names: &[String],
+        functions: &[&str],
         add: impl FnOnce(&mut Environment<'static>),
     ) -> Option<Template> {
         let source = self.read(path)?;
@@ -236,7 +238,8 @@ impl<'a> Compile<'a> {
                 sound &= self.name(&name, (at, range));
             } else if !names.iter().any(|known| known == first) {
                 let message = format!("`{first}` is no input of stage `{}`", self.decl.name);
-                let help = did_you_mean(first, names.iter().map(String::as_str));
+                let known = names.iter().map(String::as_str).chain(functions.iter().copied());
+                let help = did_you_mean(first, known);
                 self.problems.add(Problem::new(message).at(&at, range).help_if(help));
                 sound = false;
             }
@@ -258,7 +261,7 @@ impl<'a> Compile<'a> {
                 let inline = inline.clone().filter(|_| at.text == source.text);
                 let (at, range) = self.place(&at, range, &inline);
                 let message = format!("a template cannot be used: {}", error.message);
-                self.problems.add(Problem::new(message).at(&at, range));
+                self.problems.add(Problem::new(message).at(&at, range).help_if(error.help));
                 return None;
             }
         };
@@ -311,8 +314,13 @@ impl<'a> Compile<'a> {
             Ok(jq) => Some(jq),
             Err((fault, range)) => {
                 let (at, range) = self.place(&source, range, &inline);
-                let message = format!("the jq program of `{what}` does not parse: {fault}");
-                self.problems.add(Problem::new(message).at(&at, range));
+                let wrong = match fault.starts_with("there is no ") {
+                    true => "cannot be used",
+                    false => "does not parse",
+                };
+                let message = format!("the jq program of `{what}` {wrong}: {fault}");
+                let help = Jq::help(&source.text, &fault);
+                self.problems.add(Problem::new(message).at(&at, range).help(help));
                 None
             }
         }
@@ -364,7 +372,8 @@ impl<'a> Compile<'a> {
         let chosen = self.decl.common.key.as_ref().filter(|_| carry_key);
         if let Some(fields) = chosen {
             if fields.get_ref().is_empty() {
-                self.fail(fields.span(), "`key` names no field", None);
+                let help = "name fields of the input, or leave `key` out to take the input's";
+                self.fail(fields.span(), "`key` names no field", Some(help.into()));
                 sound = false;
             }
             for field in fields.get_ref() {
@@ -410,10 +419,10 @@ impl<'a> Compile<'a> {
                 }
                 if sound { Some(Some(Arc::new(condition))) } else { None }
             }
-            Err((fault, range)) => {
-                let (at, range) = self.place(&source, range, &inline);
-                let problem = Problem::new(format!("`where` does not parse: {fault}"));
-                self.problems.add(problem.at(&at, range));
+            Err(fault) => {
+                let (at, range) = self.place(&source, fault.range, &inline);
+                let problem = Problem::new(format!("`where` does not parse: {}", fault.message));
+                self.problems.add(problem.at(&at, range).help(fault.help));
                 None
             }
         }
@@ -431,7 +440,8 @@ impl<'a> Compile<'a> {
             return None;
         };
         if fields.get_ref().is_empty() {
-            self.fail(fields.span(), "`key` names no field", None);
+            let help = "name the fields that tell its rows apart";
+            self.fail(fields.span(), "`key` names no field", Some(help.into()));
             return None;
         }
         let mut sound = true;
@@ -476,11 +486,8 @@ impl RowWork {
 }
 
 /// A file that a template includes.
-fn included(project: &Project, path: &str) -> Result<Arc<SourceText>, String> {
-    project.read(path).map_err(|problem| match problem.help {
-        Some(help) => format!("{}; {help}", problem.message),
-        None => problem.message,
-    })
+fn included(project: &Project, path: &str) -> Result<Arc<SourceText>, Problem> {
+    project.read(path)
 }
 
 fn names(fields: &[Spanned<String>]) -> Vec<String> {

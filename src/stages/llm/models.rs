@@ -110,20 +110,6 @@ fn model(
     section: &ModelSection,
     at: &Spanned<String>,
 ) -> Option<Model> {
-    let price = section.price.iter();
-    let price = price.flat_map(|price| {
-        let shares = [price.cached_input, price.cache_write, price.batch];
-        [Some(price.input), Some(price.output)].into_iter().chain(shares)
-    });
-    let numbers = price.flatten().chain(section.temperature).chain(section.top_p);
-    for number in numbers {
-        if !number.is_finite() || number < 0.0 {
-            let message = format!("model `{name}` has the number {number}");
-            let help = "prices and temperatures are 0 or more";
-            cx.fail(at.span(), message, Some(help.into()));
-            return None;
-        }
-    }
     // One that cannot be used was told, and replaced, when the manifest was read.
     let base_url = address(&section.base_url.resolve().ok()?).ok()?;
     let chat = Chat {

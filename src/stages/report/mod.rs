@@ -83,7 +83,7 @@ impl Kind for ReportKind {
             }
             names.push(name);
         }
-        let template = cx.document(&settings.template, &names, figure::add)?;
+        let template = cx.document(&settings.template, &names, &figure::NAMES, figure::add)?;
         let columns = Columns::Known(vec![FORMAT.into(), TEXT.into()]);
         let graph = graph(cx);
         let graph = [draw(&graph, DrawFormat::Svg), draw(&graph, DrawFormat::Mermaid)];
