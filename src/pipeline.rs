@@ -298,7 +298,9 @@ fn resolve(
             let mut known: Vec<&str> = known.filter(|known| *known != decl.name).collect();
             known.sort_unstable();
             let near = nearest(name, known.iter().copied());
-            wrong(format!("there is no stage or table `{name}`"), did_you_mean(name, known));
+            let help = did_you_mean(name, known)
+                .unwrap_or_else(|| format!("add its rows, each under `[[tables.{name}]]`"));
+            wrong(format!("there is no stage or table `{name}`"), Some(help));
             // The stage is read on as if that had been written; the order of stages is as it is.
             found.push(match near.and_then(|near| Some((near, find(near)?))) {
                 Some((near, InputRef::Table(table))) => {

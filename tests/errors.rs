@@ -266,7 +266,7 @@ const RUST: [&str; 16] = [
     "reqwest",
     "tokio",
     "rusqlite",
-    "minijinja",
+    "minijinja::",
     "panicked",
     "RUST_BACKTRACE",
     "unwrap",

@@ -140,7 +140,7 @@ fn a_failure_names_its_model_and_only_that_is_asked_again() {
     let failed = study.space.rows("data/labels.json.failed.jsonl");
     assert_eq!(failed.len(), 3);
     let reason = failed[0]["_failed"]["reason"].as_str().unwrap();
-    assert!(reason.starts_with("model `b`: no answer after 1 attempts"), "{reason}");
+    assert!(reason.starts_with("model `b`: no answer after 1 attempt"), "{reason}");
     study.b.heal();
     study.space.run(&[]).expect(0);
     assert_eq!(study.asked(), [0, 3]);

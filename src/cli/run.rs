@@ -12,8 +12,8 @@ use super::what::What;
 use super::{Exit, Shared};
 use crate::clients::Limits;
 use crate::engine::{
-    Choices, Look, Refresh, RunError, RunHandle, RunOptions, StageState, StageSummary, Summary,
-    plan, run,
+    Choices, FailedKind, Look, Refresh, RunError, RunHandle, RunOptions, StageState, StageSummary,
+    Summary, plan, run,
 };
 use crate::manifest::clean;
 use crate::pipeline::{Pipeline, Stage};
@@ -196,6 +196,8 @@ fn tell(pipeline: &Pipeline, options: &RunOptions, summary: &Summary, style: &St
             let reason = clean(stage.reason.as_deref().unwrap_or_default());
             style.warn(&format!("{failed} of `{}` failed, the first: {reason}", stage.name));
             style.warn(&format!("  all of them: {file}"));
+            let offline = options.offline || pipeline.profile.offline;
+            style.say(&format!("  help: {}", for_rows(stage.failed_kind, offline)));
         }
     }
     if let Some(why) = &summary.stopped {
@@ -236,7 +238,7 @@ fn tell(pipeline: &Pipeline, options: &RunOptions, summary: &Summary, style: &St
     }
 }
 
-/// What helps after a run in which something failed: all that is done is kept, whatever it was.
+/// What helps after a run in which a stage failed.
 fn what_to_do(summary: &Summary, style: &Style) {
     let failed: Vec<String> = summary
         .stages
@@ -248,11 +250,19 @@ fn what_to_do(summary: &Summary, style: &Style) {
         let failed = clean(&failed.join(", "));
         style.say(&format!("help: mend what stopped {failed} and run again; what is done is kept"));
     }
-    if summary.stages.iter().any(|stage| stage.failed_rows > 0) {
-        style.say(
-            "help: run again to try once more what failed in passing, with `--retry-failed` also \
-             what was answered badly",
-        );
+}
+
+/// What helps where rows failed, by how the first of them did.
+fn for_rows(kind: Option<FailedKind>, offline: bool) -> &'static str {
+    match kind {
+        Some(FailedKind::Answer) => {
+            "`--retry-failed` asks again; another prompt, schema, check or model asks anew"
+        }
+        Some(FailedKind::Passing) if offline => {
+            "calls are made without `--offline`, under a profile that is not offline"
+        }
+        Some(FailedKind::Passing) => "run again: what failed in passing is tried once more",
+        _ => "mend the row, or what the stage asks of it, and run again",
     }
 }
 

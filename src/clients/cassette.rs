@@ -110,7 +110,7 @@ impl Cassette {
 /// how many there are.
 pub fn write_cassette(store: &Store, path: &Path) -> Result<u64, StoreError> {
     if !store.has_calls()? {
-        let what = "no call is stored, so there is nothing to write".to_owned();
+        let what = "no call is stored, so there is nothing to write; run first".to_owned();
         return Err(StoreError::At { path: path.to_owned(), what });
     }
     let mut count = 0;

@@ -46,10 +46,11 @@ impl QueryError {
     /// What to do about it.
     pub fn help(&self) -> &'static str {
         match self {
-            QueryError::Parse { .. } => {
+            // Where there is nothing, nothing stands before it.
+            QueryError::Parse { what, .. } if !what.contains("expected {, query") => {
                 "look at what stands before it, too: each `{` wants its `}`"
             }
-            QueryError::Shape(_) => "write one query: `query($id: ID!) { node(id: $id) { id } }`",
+            _ => "write one query: `query($id: ID!) { node(id: $id) { id } }`",
         }
     }
 

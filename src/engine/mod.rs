@@ -29,7 +29,7 @@ pub use compare::{
 };
 pub use decide::{Choices, Refresh};
 pub use delta::Delta;
-pub use event::{Event, StageState, StageSummary, Summary, UnderWay};
+pub use event::{Event, FailedKind, StageState, StageSummary, Summary, UnderWay};
 pub use explain::{Above, Change, InputChange, Why, WhyCall, WhyRow, why, why_row};
 pub use history::{Logged, RunEnd, RunRecord, StageRun, log};
 pub use look::{Look, LookError};

@@ -397,7 +397,7 @@ fn after_fence(expression: &str) -> Option<Fault> {
     let name = &expression[place.clone()];
     Some(Fault {
         message: format!("`{name}` could take apart what `untrusted` fences"),
-        help: format!("write `untrusted` last: `|{name}|untrusted`"),
+        help: format!("write `untrusted` last: `|{name}(...)|untrusted`"),
         range: place,
     })
 }

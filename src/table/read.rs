@@ -125,7 +125,8 @@ fn csv_fault(error: csv::Error) -> ReadError {
     let line = error.position().map_or(1, |position| position.line());
     let what = match error.kind() {
         csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
-            format!("the record has {len} cells, the header {expected_len}")
+            let cells = if *len == 1 { "cell" } else { "cells" };
+            format!("the record has {len} {cells}, the header {expected_len}")
         }
         _ => error.to_string(),
     };

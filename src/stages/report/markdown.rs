@@ -36,7 +36,7 @@ pub(super) fn escaped(text: &str) -> String {
 pub(super) fn code(text: &str) -> String {
     let longest = text.split(|c| c != '`').map(str::len).max().unwrap_or(0);
     let fence = "`".repeat(longest.max(2) + 1);
-    let lines: Vec<String> = text.lines().map(clean).map(|line| line.into()).collect();
+    let lines: Vec<String> = text.lines().map(clean).collect();
     format!("\n\n{fence}text\n{}\n{fence}\n\n", lines.join("\n"))
 }
 
