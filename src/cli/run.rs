@@ -256,7 +256,7 @@ fn what_to_do(summary: &Summary, style: &Style) {
 fn for_rows(kind: Option<FailedKind>, offline: bool) -> &'static str {
     match kind {
         Some(FailedKind::Answer) => {
-            "`--retry-failed` asks again; another prompt, schema, check or model asks anew"
+            "`--retry-failed` asks again; so does another prompt, schema, check, model or address"
         }
         Some(FailedKind::Passing) if offline => {
             "calls are made without `--offline`, under a profile that is not offline"
