@@ -9,7 +9,7 @@ use toml::Spanned;
 use crate::clients::Cassette;
 use crate::graph::{Cycle, Graph, Node, NodeKind};
 use crate::manifest::{
-    Elsewhere, Manifest, Problem, Problems, ProfileChoice, Project, SourceText, StageDecl,
+    Elsewhere, INSIDE, Manifest, Problem, Problems, ProfileChoice, Project, SourceText, StageDecl,
     did_you_mean, nearest,
 };
 use crate::stages::{self, Columns, Compile, Compiled, Expect, InputInfo, Kind};
@@ -183,7 +183,8 @@ fn build(
     let files = manifest.files.iter().map(|(name, path)| (name, path.span()));
     for (name, span) in tables.chain(files).filter(|(name, _)| names.contains_key(name.as_str())) {
         let message = format!("both a table and a stage are called `{name}`");
-        problems.add(Problem::new(message).at(&manifest.source, span));
+        let help = "give one of them another name: inputs name both";
+        problems.add(Problem::new(message).at(&manifest.source, span).help(help));
     }
     let inputs: Vec<Vec<Source>> =
         manifest.stages.iter().map(|decl| resolve(manifest, decl, &names, problems)).collect();
@@ -235,7 +236,8 @@ fn build(
         (None, Some(path)) => match Cassette::open(path) {
             Ok(cassette) => Some(Arc::new(cassette)),
             Err(what) => {
-                problems.add(Problem::new(what).help("record it again"));
+                let help = "take that line away, or write the file anew: `flow cassette FILE`";
+                problems.add(Problem::new(what).help(help));
                 None
             }
         },
@@ -293,7 +295,8 @@ fn resolve(
 ) -> Vec<Source> {
     let find = |name: &str| {
         let table = || manifest.tables.get_index_of(name).map(InputRef::Table);
-        names.get(name).copied().map(InputRef::Stage).or_else(table)
+        // Where both have that name, which was told, nothing more is to follow from it.
+        table().or_else(|| names.get(name).copied().map(InputRef::Stage))
     };
     let mut seen: Vec<&str> = Vec::new();
     let mut found = Vec::new();
@@ -316,6 +319,10 @@ fn resolve(
             let full = manifest.project.resolve(path);
             match &full {
                 Ok(path) if path.is_file() => {}
+                Ok(full) if full.is_dir() => {
+                    let message = format!("`{path}` is a folder, a file is wanted");
+                    wrong(message, Some("name a file in it".into()));
+                }
                 Ok(_) => {
                     // A table's file is named where the table is.
                     let named = manifest.files.get(name).map_or(input.span(), Spanned::span);
@@ -323,18 +330,27 @@ fn resolve(
                     let help = no_file(manifest, path);
                     problems.add(problem.at(&manifest.source, named).help(help));
                 }
-                Err(what) => wrong(format!("the input `{path}` cannot be read: {what}"), None),
+                Err(what) => {
+                    let message = format!("the input `{path}` cannot be read: {what}");
+                    wrong(message, Some(INSIDE.into()));
+                }
             }
             let is_file = full.is_ok_and(|path| path.is_file());
             let file = || InputRef::File { path: path.to_owned(), name: name.to_owned() };
             found.push(source(is_file.then(file)));
+        } else if manifest.project.resolve(name).is_ok_and(|path| path.is_file()) {
+            let message = format!("the input `{name}` {}", ReadError::Extension);
+            wrong(message, Some("write its rows to such a file".into()));
+            found.push(source(None));
         } else {
             let tables = manifest.tables.keys().chain(manifest.files.keys());
             let known = names.keys().copied().chain(tables.map(String::as_str));
             let mut known: Vec<&str> = known.filter(|known| *known != decl.name).collect();
             known.sort_unstable();
             let near = nearest(name, known.iter().copied());
-            wrong(format!("there is no stage or table `{name}`"), did_you_mean(name, known));
+            let help = did_you_mean(name, known)
+                .unwrap_or_else(|| format!("add its rows, each under `[[tables.{name}]]`"));
+            wrong(format!("there is no stage or table `{name}`"), Some(help));
             // The stage is read on as if that had been written; the order of stages is as it is.
             found.push(match near.and_then(|near| Some((near, find(near)?))) {
                 Some((near, InputRef::Table(table))) => {
@@ -447,13 +463,15 @@ fn file_info(
     let problem = match (&error, manifest.project.read(path)) {
         (ReadError::Line { line, what }, Ok(source)) => {
             let range = source.line(usize::try_from(*line).unwrap_or(1));
-            Problem::new(format!("the input `{path}` cannot be used: {what}")).at(&source, range)
+            let problem = Problem::new(format!("the input `{path}` cannot be used: {what}"));
+            problem.at(&source, range).help(error.help(Path::new(path)))
         }
         (_, Err(problem)) if problem.place.is_some() => problem,
         _ => {
             let input = decl.common.inputs.iter().find(|input| input.get_ref() == name);
             let span = input.map_or(decl.span.clone(), Spanned::span);
-            Problem::new(format!("the input `{path}` {error}")).at(&manifest.source, span)
+            let problem = Problem::new(format!("the input `{path}` {error}"));
+            problem.at(&manifest.source, span).help(error.help(Path::new(path)))
         }
     };
     problems.add(problem);
@@ -492,26 +510,51 @@ fn outputs(manifest: &Manifest<'_>, problems: &mut Problems) -> Vec<Vec<String>>
         for output in &decl.common.outputs {
             let path = place(output.get_ref());
             let wrong = match manifest.project.resolve(&path) {
-                Err(what) => Some(what),
-                Ok(_) if !may_hold(&path, decl) => Some(match makes_documents(decl) {
-                    true => "its extension is none of .html, .md, .json, .jsonl or .csv".into(),
-                    false => format!("its extension is none of {}", Format::EXTENSIONS),
-                }),
-                Ok(full) if full.is_dir() => Some("it is a folder".into()),
+                Err(what) => Some((what, below_data(decl))),
+                Ok(_) if !may_hold(&path, decl) => Some(no_format(&path, decl)),
+                Ok(full) if full.is_dir() => {
+                    Some(("it is a folder".into(), "give the output another name".into()))
+                }
                 Ok(_) if manifest.project.plain(Path::new(&path)).starts_with("cache") => {
-                    Some("`cache/` belongs to the store".into())
+                    Some(("`cache/` belongs to the store".into(), below_data(decl)))
                 }
                 Ok(_) => None,
             };
-            if let Some(what) = wrong {
+            if let Some((what, help)) = wrong {
                 let message = format!("the output `{path}` cannot be written: {what}");
-                problems.add(Problem::new(message).at(&manifest.source, output.span()));
+                let problem = Problem::new(message).at(&manifest.source, output.span());
+                problems.add(problem.help(help));
             }
             own.push(path);
         }
         all.push(own);
     }
     all
+}
+
+/// What helps where an output leads somewhere else.
+fn below_data(decl: &StageDecl<'_>) -> String {
+    let extension = if makes_documents(decl) { "html" } else { "json" };
+    format!("write it in the project: `data/{}.{extension}`", decl.name)
+}
+
+/// Why a file of that name cannot hold what a stage makes, and what helps.
+fn no_format(path: &str, decl: &StageDecl<'_>) -> (String, String) {
+    let is_document = Format::of(Path::new(path)).is_some_and(|format| !format.is_table());
+    match (makes_documents(decl), is_document) {
+        (true, _) => {
+            let what = "its extension is none of .html, .md, .json, .jsonl or .csv";
+            (what.into(), format!("name a page: `data/{}.html`", decl.name))
+        }
+        (false, true) => {
+            let what = format!("rows go into {}", Format::EXTENSIONS);
+            (what, "a stage of kind `report` makes pages of them".into())
+        }
+        (false, false) => {
+            let what = format!("its extension is none of {}", Format::EXTENSIONS);
+            (what, format!("name a file with one of them: `data/{}.json`", decl.name))
+        }
+    }
 }
 
 /// Whether a file of that name can hold what a stage makes.
@@ -600,7 +643,8 @@ fn check_outputs(
                 let folder = folder.display();
                 let message =
                     format!("`{path}` cannot stand below `{folder}`, a file of `{other}`");
-                problems.add(Problem::new(message).at(&manifest.source, output.span()));
+                let problem = Problem::new(message).at(&manifest.source, output.span());
+                problems.add(problem.help("give one of them another name"));
             }
         }
     }

@@ -197,7 +197,7 @@ fn where_the_other_has_no_answer_either_the_next_run_asks_both() {
     let failed = study.space.rows("data/labels.json.failed.jsonl");
     assert_eq!(failed[0]["_failed"]["kind"], "passing", "the first may be back the next time");
     let reason = failed[0]["_failed"]["reason"].as_str().unwrap();
-    for told in ["`first`: no answer after 1 attempts", "`other`: the model refused"] {
+    for told in ["`first`: no answer after 1 attempt", "`other`: the model refused"] {
         assert!(reason.contains(told), "{reason}");
     }
     assert_eq!(study.asked(), [1, 1]);

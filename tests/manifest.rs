@@ -226,7 +226,7 @@ fn wrong_types_are_told_in_plain_words() {
         ("base_url = \"http://g", "concurrency = <<0>>", "from 1 on, found the number `0`"),
         ("base_url = \"http://g", "timeout = <<-5>>", "`timeout` of `[github]`"),
         ("base_url = \"http://g", &format!("attempts = <<{HUGE}>>"), "`attempts` of `[github]`"),
-        ("base_url = \"http://g", "token = <<\"abc\">>", "expected a table, found the text"),
+        ("base_url = \"http://g", "token = <<\"abc\">>", "expected `{ env = \"NAME\" }`"),
         ("base_url = \"http://g", "token = <<{}>>", "`token` of `[github]` has no `env`"),
         ("model = ", "temperature = <<\"hot\">>", "expected a number, found the text \"hot\""),
         ("model = ", "price = <<{ input = 1 }>>", "`price` of model `small` has no `output`"),
@@ -446,7 +446,7 @@ fn a_template_in_a_file_names_only_what_there_is() {
         ("{% if repo <<%}>>", "unexpected end of input"),
         ("a\nb {{ repo <<?>> }}", "a template cannot be used: syntax error"),
         ("{% <<include \"part.md\">> %}", "there is no file `part.md`"),
-        ("{%- <<include 'pp.md'>> -%}", "there is no file `pp.md`; did you mean `p.md`?"),
+        ("{%- <<include 'pp.md'>> -%}", "did you mean `p.md`?"),
         ("{% <<include \"../part.md\">> %}", "the path leaves the project folder"),
         ("{% <<include \"/etc/hosts\">> %}", "the path is absolute"),
         ("{% <<include repo>> %}", "an included file must be named as a text"),
@@ -637,7 +637,7 @@ fn what_providers_refuse_in_a_schema_is_told_inside_its_file() {
     // All at once.
     let text = SCHEMA.replace(string, "{ \"not\": {}, \"minLenght\": 1 }");
     space.write("s.json", text);
-    assert!(space.flow(&["check"]).expect(2).stderr.ends_with("\n3 problems found\n"));
+    assert!(space.flow(&["check"]).expect(2).stderr.ends_with("\n2 problems found\n"));
 }
 
 #[test]
@@ -900,9 +900,9 @@ fn input_files_are_told_line_by_line() {
         ("x.json", "[\n<<{\"repo\": }>>\n]\n", "expected value"),
         ("x.json", "<<{}>>\n", "expected an array of objects"),
         ("x.json", "[\n{\"repo\": 1},\n2]\n", "expected an object"),
-        ("x.jsonl", "{\"repo\": 1}\n<<{\"repo\": 1>>\n", "EOF while parsing"),
+        ("x.jsonl", "{\"repo\": 1}\n<<{\"repo\": 1>>\n", "it is no JSON: it ends too early"),
         ("x.jsonl", "{\"repo\": 1}\n<<[1]>>\n", "expected an object, found an array"),
-        ("x.csv", "repo,stars\na/b,1\n<<a/c>>\n", "field"),
+        ("x.csv", "repo,stars\na/b,1\n<<a/c>>\n", "the record has 1 cell, the header 2"),
         ("x.csv", "<<repo,repo>>\na/b,1\n", "the column `repo` is named twice"),
     ] {
         space.write("pipeline.toml", reads(&format!("\"{path}\"")));

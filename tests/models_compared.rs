@@ -140,7 +140,7 @@ fn a_failure_names_its_model_and_only_that_is_asked_again() {
     let failed = study.space.rows("data/labels.json.failed.jsonl");
     assert_eq!(failed.len(), 3);
     let reason = failed[0]["_failed"]["reason"].as_str().unwrap();
-    assert!(reason.starts_with("model `b`: no answer after 1 attempts"), "{reason}");
+    assert!(reason.starts_with("model `b`: no answer after 1 attempt"), "{reason}");
     study.b.heal();
     study.space.run(&[]).expect(0);
     assert_eq!(study.asked(), [0, 3]);
@@ -155,7 +155,10 @@ fn the_keys_and_servers_of_all_models_are_looked_at() {
     let (before, after) = text.rsplit_once("attempts = 1\n").expect("the second model");
     study.space.write("pipeline.toml", format!("{before}{}{after}", key("KEY_B")));
     let ran = study.space.run(&[]).expect(2);
-    for told in ["KEY_A is not set; model `a` needs it", "KEY_B is not set; model `b` needs it"] {
+    for told in [
+        "KEY_A is not set, or empty; model `a` needs",
+        "KEY_B is not set, or empty; model `b` needs",
+    ] {
         assert!(ran.stderr.contains(told), "{told}: {}", ran.stderr);
     }
     study.space.write("pipeline.toml", text.replace(&key("KEY_A"), ""));

@@ -355,7 +355,7 @@ fn mistakes_are_told_before_anything_runs() {
     space.write("report.md", "# R\n");
     space.edit("pipeline.toml", "data/rows.jsonl", "data/rows.html");
     let told = space.flow(&["check"]).expect(2).stderr;
-    assert!(told.contains("none of .json, .jsonl or .csv"), "{told}");
+    assert!(told.contains("rows go into .json, .jsonl or .csv"), "{told}");
     space.edit("pipeline.toml", "data/rows.html", "data/rows.jsonl");
     space.edit("pipeline.toml", "data/report.md", "data/report.pdf");
     let told = space.flow(&["check"]).expect(2).stderr;

@@ -181,7 +181,7 @@ fn a_row_that_lacks_a_sample_fails_and_the_others_are_not_paid_for_again() {
     let failed = space.rows("data/labels.json.failed.jsonl");
     assert_eq!(failed[0]["_failed"]["kind"], "passing");
     let reason = failed[0]["_failed"]["reason"].as_str().unwrap();
-    assert!(reason.starts_with("sample 1: no answer after 1 attempts"), "{reason}");
+    assert!(reason.starts_with("sample 1: no answer after 1 attempt"), "{reason}");
     assert_eq!(simulator.total(), 3);
     space.run(&[]).expect(0);
     assert_eq!(simulator.total(), 4);

@@ -30,7 +30,10 @@ pub(super) fn main(arguments: &Arguments, shared: &Shared, style: &Style) -> Exi
             Exit::Done
         }
         Err(error) => {
-            style.error(&format!("{} cannot be written: {error}", arguments.to.display()));
+            // Most of these errors begin with the path themselves.
+            let (path, error) = (arguments.to.display().to_string(), error.to_string());
+            let what = error.strip_prefix(&format!("{path}: ")).unwrap_or(&error);
+            style.error(&format!("{path} cannot be written: {what}"));
             Exit::Incomplete
         }
     }

@@ -46,7 +46,9 @@ pub(super) fn main(arguments: &Arguments, shared: &Shared, style: &Style) -> Exi
 fn ask(pipeline: &Pipeline, as_json: bool, style: &Style) -> Exit {
     if pipeline.profile.offline {
         let name = &pipeline.profile.name;
-        style.error(&format!("the profile `{name}` is offline: nobody is asked"));
+        style.error(&format!(
+            "the profile `{name}` is offline: nobody is asked; leave `--profile` out"
+        ));
         return Exit::Wrong;
     }
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {

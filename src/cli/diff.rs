@@ -61,7 +61,7 @@ pub(super) fn main(arguments: &Arguments, shared: &Shared, style: &Style) -> Exi
     let found = match Store::open_to_read(&cache) {
         Ok(Some(store)) => differences(arguments, shared, &store),
         Ok(None) => {
-            style.error("nothing has run yet: there are no runs to compare");
+            style.error("nothing has run yet: there are no runs to compare; `flow run` makes one");
             return Exit::Wrong;
         }
         Err(error) => Err(error.into()),

@@ -17,8 +17,8 @@ pub(super) struct Arguments {
     json: bool,
     /// How many runs, the latest first
     #[arg(short, long, value_name = "N", default_value_t = 20)]
-    #[arg(value_parser = clap::value_parser!(u32).range(1..))]
-    number: u32,
+    #[arg(value_parser = super::from_one)]
+    number: u64,
 }
 
 pub(super) fn main(arguments: &Arguments, shared: &Shared, style: &Style) -> Exit {
@@ -27,7 +27,7 @@ pub(super) fn main(arguments: &Arguments, shared: &Shared, style: &Style) -> Exi
         Err(exit) => return exit,
     };
     let runs = Store::open_to_read(&cache).and_then(|store| match store {
-        Some(store) => log(&store, &cache, arguments.number.into()),
+        Some(store) => log(&store, &cache, arguments.number),
         None => Ok(Vec::new()),
     });
     let runs = match runs {

@@ -214,6 +214,11 @@ pub fn command() -> clap::Command {
     Cli::command()
 }
 
+/// An argument that counts something: 1 or more.
+fn from_one(text: &str) -> Result<u64, String> {
+    text.parse().ok().filter(|number| *number > 0).ok_or("it is no whole number from 1 on".into())
+}
+
 /// The whole program.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -222,7 +227,8 @@ pub fn main() -> ExitCode {
     if let Some(folder) = &cli.shared.folder
         && let Err(error) = std::env::set_current_dir(folder)
     {
-        style.error(&format!("cannot work in {}: {error}", folder.display()));
+        let folder = folder.display();
+        style.error(&format!("cannot work in `{folder}`: {error}; name a folder with `-C`"));
         return Exit::Wrong.into();
     }
     let work = std::panic::AssertUnwindSafe(|| match &cli.command {

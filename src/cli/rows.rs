@@ -21,6 +21,8 @@ pub(super) enum Shown {
     Table,
     /// An array, one row a line
     Json,
+    /// One row a line
+    Jsonl,
     /// A header line, then one record a row
     Csv,
 }
@@ -69,7 +71,11 @@ fn write(
     rows: impl Iterator<Item = Result<Row, StageError>>,
     style: &Style,
 ) -> Result<(), StageError> {
-    let format = if shown == Shown::Csv { Format::Csv } else { Format::Json };
+    let format = match shown {
+        Shown::Csv => Format::Csv,
+        Shown::Jsonl => Format::Jsonl,
+        Shown::Json | Shown::Table => Format::Json,
+    };
     if io::stdout().is_terminal() {
         let mut bytes = Vec::new();
         write_table(format, columns, rows, &mut bytes)?;

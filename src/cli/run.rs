@@ -13,8 +13,8 @@ use super::what::What;
 use super::{Exit, Shared, logs};
 use crate::clients::Limits;
 use crate::engine::{
-    Choices, Look, Refresh, RunError, RunHandle, RunOptions, StageState, StageSummary, Summary,
-    plan, run,
+    Choices, FailedKind, Look, Refresh, RunError, RunHandle, RunOptions, StageState, StageSummary,
+    Summary, plan, run,
 };
 use crate::manifest::clean;
 use crate::package::recorded;
@@ -49,10 +49,10 @@ pub(super) struct Arguments {
     #[arg(long)]
     fail_fast: bool,
     /// Stop before more than this is spent; models need a `price` and a longest answer (`max_tokens`)
-    #[arg(long, value_name = "USD", value_parser = dollars)]
+    #[arg(long, value_name = "USD", value_parser = dollars, allow_negative_numbers = true)]
     max_cost: Option<f64>,
     /// Stop after so many calls
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = calls, allow_negative_numbers = true)]
     max_calls: Option<u64>,
 }
 
@@ -61,6 +61,10 @@ fn dollars(text: &str) -> Result<f64, String> {
         Ok(dollars) if dollars.is_finite() && dollars >= 0.0 => Ok(dollars),
         _ => Err("it is no amount of USD, such as 2.50".into()),
     }
+}
+
+fn calls(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| "it is no whole number, such as 100".into())
 }
 
 impl Arguments {
@@ -240,6 +244,8 @@ fn tell(pipeline: &Pipeline, options: &RunOptions, summary: &Summary, style: &St
             let reason = clean(stage.reason.as_deref().unwrap_or_default());
             style.warn(&format!("{failed} of `{}` failed, the first: {reason}", stage.name));
             style.warn(&format!("  all of them: {file}"));
+            let offline = options.offline || pipeline.profile.offline;
+            style.say(&format!("  help: {}", for_rows(stage.failed_kind, offline)));
         }
     }
     if let Some(why) = &summary.stopped {
@@ -275,7 +281,36 @@ fn tell(pipeline: &Pipeline, options: &RunOptions, summary: &Summary, style: &St
     if summary.interrupted || summary.stopped.is_some() {
         style.say("what was answered is stored; run again to go on");
     } else {
+        what_to_do(summary, style);
         where_to_look(pipeline, options, summary, style);
+    }
+}
+
+/// What helps after a run in which a stage failed.
+fn what_to_do(summary: &Summary, style: &Style) {
+    let failed: Vec<String> = summary
+        .stages
+        .iter()
+        .filter(|stage| stage.state == StageState::Failed)
+        .map(|stage| format!("`{}`", stage.name))
+        .collect();
+    if !failed.is_empty() {
+        let failed = clean(&failed.join(", "));
+        style.say(&format!("help: mend what stopped {failed} and run again; what is done is kept"));
+    }
+}
+
+/// What helps where rows failed, by how the first of them did.
+fn for_rows(kind: Option<FailedKind>, offline: bool) -> &'static str {
+    match kind {
+        Some(FailedKind::Answer) => {
+            "`--retry-failed` asks again; so does another prompt, schema, check, model or address"
+        }
+        Some(FailedKind::Passing) if offline => {
+            "calls are made without `--offline`, under a profile that is not offline"
+        }
+        Some(FailedKind::Passing) => "run again: what failed in passing is tried once more",
+        _ => "mend the row, or what the stage asks of it, and run again",
     }
 }
 

@@ -27,7 +27,7 @@ pub(super) struct What {
     #[arg(long)]
     retry_failed: bool,
     /// A trial: the first N rows of each stage and list, outputs under `data/trial/`
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", value_parser = super::from_one)]
     limit: Option<u64>,
 }
 
@@ -44,13 +44,14 @@ impl What {
                 match (asks, chosen.contains(at)) {
                     (false, _) => {
                         return Err(format!(
-                            "`{}` asks nobody: there is nothing to refresh",
+                            "`{}` asks nobody: there is nothing to refresh; leave it out of `--refresh`",
                             stage.name
                         ));
                     }
                     (true, false) => {
                         return Err(format!(
-                            "`{}` is to be refreshed and is no target",
+                            "`{0}` is to be refreshed and is no target; name it as one: \
+                             `flow run {0} --refresh {0}`",
                             stage.name
                         ));
                     }

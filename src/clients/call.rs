@@ -206,7 +206,7 @@ pub enum CallError {
     #[error("the call is not recorded and calls are off: {shown} (key {key})")]
     Offline { shown: String, key: String },
     /// It failed in passing, as often as may be tried; a later run asks again.
-    #[error("no answer after {attempts} attempts: {last}")]
+    #[error("no answer after {attempts} attempt{}: {last}", if *.attempts == 1 { "" } else { "s" })]
     Transient {
         attempts: u32,
         last: String,
@@ -220,7 +220,7 @@ pub enum CallError {
     #[error("the provider's filter withheld the answer: {0}")]
     Filtered(String),
     /// The server will have no request of this kind: it stops the stage.
-    #[error("{shown} was denied with status {status}: {message}")]
+    #[error("{shown} was denied with status {status}: {message}{}", help_denied(*.status))]
     Denied { shown: String, status: u16, message: String },
     /// A list that page numbers do not lead to the end of, and that is in no order to go on in.
     #[error(
@@ -237,7 +237,7 @@ pub enum CallError {
     /// It goes in batches alone, and none has answered it; a later run sends it again.
     #[error("no batch has answered it: {0}")]
     NotInBatch(String),
-    #[error("the environment variable {0} is not set")]
+    #[error("the environment variable {0} is not set; export it and run again")]
     NoSecret(String),
     /// An answer that the protocol does not allow.
     #[error("{0}")]
@@ -247,6 +247,17 @@ pub enum CallError {
     Stopped(Stop),
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+/// What to do where a server denies what is asked.
+fn help_denied(status: u16) -> &'static str {
+    match status {
+        401 => "; see whether the key in the environment is the right one",
+        403 => "; the key, or whose it is, lacks the right to it",
+        404 => "; look at `model` and `base_url`",
+        402 | 429 => "; look at the account with the provider, then run again",
+        _ => "",
+    }
 }
 
 impl CallError {

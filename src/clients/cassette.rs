@@ -70,6 +70,17 @@ pub struct Bodiless {
     pub body: Body,
 }
 
+/// Why a line is no recorded call.
+fn no_call(error: &serde_json::Error) -> String {
+    let told = error.to_string();
+    let what = told.split(" at line ").next().unwrap_or(&told);
+    match (error.is_data(), what.strip_prefix("missing field ")) {
+        (true, Some(field)) => format!("it is no recorded call: it lacks {field}"),
+        (true, None) => format!("it is no recorded call: {what}"),
+        (false, _) => format!("it is no JSON: {what}"),
+    }
+}
+
 /// An open cassette: where each recorded call stands in the file.
 #[derive(Debug)]
 pub struct Cassette {
@@ -200,7 +211,7 @@ pub fn read_bodiless(text: &[u8]) -> Result<Bodiless, String> {
 
 impl Line {
     fn read(text: &[u8]) -> Result<Line, String> {
-        serde_json::from_slice(text).map_err(|error| error.to_string())
+        serde_json::from_slice(text).map_err(|error| no_call(&error))
     }
 
     fn key(&self) -> Result<CallKey, String> {
@@ -212,7 +223,7 @@ impl Line {
 /// how many there are.
 pub fn write_cassette(store: &Store, path: &Path) -> Result<u64, StoreError> {
     if !store.has_calls()? {
-        let what = "no call is stored, so there is nothing to write".to_owned();
+        let what = "no call is stored, so there is nothing to write; run first".to_owned();
         return Err(StoreError::At { path: path.to_owned(), what });
     }
     let mut count = 0;

@@ -28,8 +28,8 @@ pub struct Query {
 /// Why a text is no query for one row.
 #[derive(Debug, Error)]
 pub enum QueryError {
-    #[error("the query does not parse: {0}")]
-    Parse(String),
+    #[error("the query does not parse: {what}")]
+    Parse { line: Option<usize>, what: String },
     #[error("{0}")]
     Shape(&'static str),
 }
@@ -37,18 +37,44 @@ pub enum QueryError {
 impl QueryError {
     /// The line of the fault, where the parser tells it.
     pub fn line(&self) -> Option<usize> {
-        let QueryError::Parse(text) = self else {
-            return None;
-        };
-        let rest = &text[text.find("Parse error at ")? + "Parse error at ".len()..];
-        rest.split(':').next()?.parse().ok()
+        match self {
+            QueryError::Parse { line, .. } => *line,
+            QueryError::Shape(_) => None,
+        }
+    }
+
+    /// What to do about it.
+    pub fn help(&self) -> &'static str {
+        match self {
+            // Where there is nothing, nothing stands before it.
+            QueryError::Parse { what, .. } if !what.contains("expected {, query") => {
+                "look at what stands before it, too: each `{` wants its `}`"
+            }
+            _ => "write one query: `query($id: ID!) { node(id: $id) { id } }`",
+        }
+    }
+
+    /// From what the parser says: a line with the place, then what is there and what is wanted.
+    fn parse(text: &str) -> QueryError {
+        let (_, told) = text.split_once("Parse error at ").unwrap_or(("", text));
+        let line = told.split(':').next().and_then(|line| line.parse().ok());
+        let lines = told.lines().skip(usize::from(line.is_some())).map(str::trim);
+        let lines: Vec<String> = lines
+            .filter(|line| !line.is_empty())
+            .map(|line| {
+                let mut letters = line.chars();
+                let first = letters.next().map(|first| first.to_ascii_lowercase());
+                first.into_iter().chain(letters).collect()
+            })
+            .collect();
+        QueryError::Parse { line, what: lines.join(", ") }
     }
 }
 
 impl Query {
     pub fn parse(text: &str) -> Result<Query, QueryError> {
         let document: Document<'_, String> =
-            parse_query(text).map_err(|error| QueryError::Parse(error.to_string()))?;
+            parse_query(text).map_err(|error| QueryError::parse(&error.to_string()))?;
         let (variables, selection) = operation(&document)?;
         for definition in &document.definitions {
             // Shared by all rows of a batch, it could take the variables of none of them.

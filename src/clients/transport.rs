@@ -864,7 +864,21 @@ pub(super) fn judge(
 /// A request, or its answer, that was lost on its way.
 pub(super) fn lost(error: reqwest::Error) -> Failure {
     // The address stands in the message beside it, without a query that could hold text from outside.
+    let server = error.url().map(|url| match (url.host_str(), url.port()) {
+        (Some(host), Some(port)) => format!("{host}:{port}"),
+        (host, _) => host.unwrap_or_default().to_owned(),
+    });
     let error = error.without_url();
+    if error.is_connect() {
+        // The innermost cause is the one that means something to people.
+        let mut last: &dyn std::error::Error = &error;
+        while let Some(cause) = last.source() {
+            last = cause;
+        }
+        let server = server.unwrap_or_default();
+        let what = format!("no connection to {server}: {last}");
+        return Failure::Passing { what, slow: error.is_timeout() };
+    }
     let mut what = error.to_string();
     let mut cause = std::error::Error::source(&error);
     while let Some(error) = cause {

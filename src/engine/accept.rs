@@ -18,7 +18,7 @@ pub enum AcceptError {
     Look(#[from] LookError),
     #[error(transparent)]
     Store(#[from] StoreError),
-    #[error("`{0}` is up to date already")]
+    #[error("`{0}` is up to date already; there is nothing to accept")]
     UpToDate(String),
     #[error("`{0}` has no table that could be accepted; run it first")]
     NoTable(String),

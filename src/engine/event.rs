@@ -78,6 +78,9 @@ pub struct StageSummary {
     /// Why it failed, was skipped or is incomplete: for failed rows the reason of the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// How the first of its failed rows failed: the `kind` that its file tells.
+    #[serde(skip)]
+    pub failed_kind: Option<FailedKind>,
     /// Where its failed rows are told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed_file: Option<String>,
@@ -86,6 +89,17 @@ pub struct StageSummary {
     pub artifact: Option<Digest>,
     #[serde(skip)]
     pub definition: Option<Digest>,
+}
+
+/// How a row failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FailedKind {
+    /// In passing: the next run tries again.
+    Passing,
+    /// An answer came, and is no good.
+    Answer,
+    /// It cannot be asked about, or its answer not picked.
+    Row,
 }
 
 impl StageSummary {
@@ -108,6 +122,7 @@ impl StageSummary {
             cost_usd: 0.0,
             taken: BTreeMap::new(),
             reason: None,
+            failed_kind: None,
             failed_file: None,
             artifact: None,
             definition: None,

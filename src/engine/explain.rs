@@ -253,7 +253,12 @@ pub fn why_row(look: &Look<'_>, at: usize, wanted: &str) -> Result<WhyRow, LookE
     }
     if made.is_none() && why.comes_from.is_empty() {
         let more = waits_for.map(|name| format!("; `{name}` would run first")).unwrap_or_default();
-        let what = format!("`{}` has no row `{wanted}`, and reads none{more}", stage.name);
+        let fields: Vec<String> = key.iter().map(|field| format!("{field}=...")).collect();
+        let help = match fields.is_empty() {
+            true => String::new(),
+            false => format!("; rows are named by their key: `--row '{}'`", fields.join(",")),
+        };
+        let what = format!("`{}` has no row `{wanted}`, and reads none{more}{help}", stage.name);
         return Err(LookError::NoRow(what));
     }
     if let Some(row) = &made {

@@ -33,7 +33,7 @@ pub use compare::{
 };
 pub use decide::{Choices, Refresh};
 pub use delta::Delta;
-pub use event::{Event, StageState, StageSummary, Summary, UnderWay};
+pub use event::{Event, FailedKind, StageState, StageSummary, Summary, UnderWay};
 pub use explain::{Above, Change, InputChange, Why, WhyCall, WhyRow, why, why_row};
 pub use facts::page_facts;
 pub use history::{Logged, RunEnd, RunRecord, StageRun, log};

@@ -16,7 +16,7 @@ use super::decide::{
     Before, Choices, Decision, Found, NamedTable, as_it_was, decide, file, keep_rows, mode, now,
     open, record_profile,
 };
-use super::event::{Event, StageState, StageSummary, Summary, UnderWay};
+use super::event::{Event, FailedKind, StageState, StageSummary, Summary, UnderWay};
 use super::fingerprint::{Standing, definition, explain, fingerprint};
 use super::history::RunRecord;
 use super::outputs::{Placed, place, place_failed};
@@ -382,10 +382,17 @@ impl Run {
                     summary.failed_rows = failed.rows;
                     summary.failed_file = Some(made.failed_file);
                     let first = self.store.rows(&failed).next();
-                    let reason = first.and_then(Result::ok);
-                    let reason =
-                        reason.and_then(|row| Some(row["_failed"]["reason"].as_str()?.to_owned()));
-                    summary.reason = reason;
+                    let first = first.and_then(Result::ok);
+                    let told = |name: &str| {
+                        let told = first.as_ref()?.get("_failed")?.get(name)?;
+                        Some(told.as_str()?.to_owned())
+                    };
+                    summary.reason = told("reason");
+                    summary.failed_kind = told("kind").map(|kind| match kind.as_str() {
+                        "passing" => FailedKind::Passing,
+                        "answer" => FailedKind::Answer,
+                        _ => FailedKind::Row,
+                    });
                 } else if made.state == StageState::Incomplete {
                     summary.reason = Some("what it reads is incomplete".into());
                 }

@@ -52,7 +52,7 @@ pub(super) fn missing_secrets(
         let plural = if stages.len() == 1 { "stage" } else { "stages" };
         let stages = stages.join(", ");
         format!(
-            "the environment variable {variable} is not set; {of} needs it, for {plural} {stages}"
+            "the environment variable {variable} is not set, or empty; {of} needs it, for {plural} {stages}"
         )
     };
     Ok(missing.iter().map(line).collect())

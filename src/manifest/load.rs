@@ -18,7 +18,9 @@ use super::capabilities::{Unsupported, unsupported};
 use super::problem::{Problem, Problems, SourceText, clean, did_you_mean};
 use super::project::Project;
 use super::strict::{Reading, parse_on, parse_strict, to_json};
-use super::types::{Common, GithubSection, ModelSection, PipelineSection, ProfileSection, Text};
+use super::types::{
+    Common, GithubSection, ModelSection, PipelineSection, Price, ProfileSection, Text,
+};
 use crate::table::{Format, Row};
 
 /// What stands in a manifest under one profile.
@@ -137,7 +139,7 @@ impl<'t> Manifest<'t> {
         problems: &mut Problems,
     ) -> Option<Manifest<'t>> {
         let (document, errors) = DeTable::parse_recoverable(text);
-        let mut doubled = 0..0;
+        let (mut doubled, mut last_line) = (0..0, None);
         for error in &errors {
             let span = error.span().unwrap_or(0..0);
             let is_double = error.message() == "duplicate key";
@@ -149,9 +151,14 @@ impl<'t> Manifest<'t> {
                 let rest = text[span.end..].find("\n[").map_or(text.len(), |at| span.end + at);
                 doubled = span.end..rest;
             }
-            let message = format!("the manifest is no TOML: {}", error.message());
-            let help = is_double.then(|| "it stands further up already; take one away".to_owned());
-            problems.add(Problem::new(message).at(source, span).help_if(help));
+            // What follows on a line that is not understood only echoes it.
+            let line = source.position(span.start).0;
+            if last_line.replace(line) == Some(line) {
+                continue;
+            }
+            let (message, help) = no_toml(error.message(), span.is_empty());
+            let message = format!("the manifest is no TOML: {message}");
+            problems.add(Problem::new(message).at(source, span).help(help));
         }
         if !errors.is_empty() {
             return None;
@@ -279,7 +286,8 @@ impl Reader<'_> {
                         text_of(key)
                     ))
                     .at(self.source, value.span())
-                    .label(format!("expected a table, found {}", value.get_ref().type_str())),
+                    .label(format!("expected a table, found {}", type_of(value.get_ref())))
+                    .help(format!("write it as `[profiles.{name}.{}]`", text_of(key))),
                 );
             }
         }
@@ -291,14 +299,18 @@ impl Reader<'_> {
             let resolved = self.project.resolve(path.get_ref()).and_then(|full| {
                 if full.is_file() { Ok(full) } else { Err("there is no such file".into()) }
             });
-            let near = self.project.near(path.get_ref());
             match resolved {
                 Ok(full) => Some(full),
                 Err(what) => {
                     let message =
                         format!("the cassette `{}` cannot be read: {what}", path.get_ref());
                     let problem = Problem::new(message).at(self.source, path.span());
-                    problems.add(problem.help_if(near));
+                    // Another file than one of recorded calls was not meant.
+                    let near = self.project.near(path.get_ref());
+                    let near = near.filter(|near| near.contains(".jsonl"));
+                    problems.add(problem.help(near.unwrap_or_else(|| {
+                        format!("`flow cassette {}` writes one", path.get_ref())
+                    })));
                     None
                 }
             }
@@ -307,7 +319,8 @@ impl Reader<'_> {
             && let Err(what) = self.project.resolve(data.get_ref())
         {
             let message = format!("`data` of profile `{name}`: {what}");
-            problems.add(Problem::new(message).at(self.source, data.span()));
+            let problem = Problem::new(message).at(self.source, data.span());
+            problems.add(problem.help("name a folder in that of the manifest"));
         }
         ProfileChoice {
             name: name.to_owned(),
@@ -359,7 +372,26 @@ impl Reader<'_> {
         }
         if let Some(most) = model.logprobs.filter(|most| *most > 20) {
             let problem = Problem::new(format!("{what}: `logprobs` is {most}, 20 at the most"));
-            problems.add(problem.at(self.source, place("logprobs")));
+            problems.add(problem.at(self.source, place("logprobs")).help("write 0 to 20"));
+        }
+        let price = model.price.as_ref();
+        let of_price = |number: fn(&Price) -> Option<f64>| price.and_then(number);
+        for (setting, name, number, most) in [
+            ("temperature", "temperature", model.temperature, f64::MAX),
+            ("top_p", "top_p", model.top_p, f64::MAX),
+            ("price", "price.input", of_price(|it| Some(it.input)), f64::MAX),
+            ("price", "price.output", of_price(|it| Some(it.output)), f64::MAX),
+            ("price", "price.cached_input", of_price(|it| it.cached_input), f64::MAX),
+            ("price", "price.cache_write", of_price(|it| it.cache_write), f64::MAX),
+            ("price", "price.batch", of_price(|it| it.batch), 1.0),
+        ] {
+            let Some(number) = number.filter(|it| !(0.0..=most).contains(it)) else { continue };
+            let help = match most {
+                1.0 => "it is a share, from 0 to 1: 0.5 for half the price",
+                _ => "it is 0 or more",
+            };
+            let problem = Problem::new(format!("{what}: `{name}` is {number}"));
+            problems.add(problem.at(self.source, place(setting)).help(help));
         }
     }
 
@@ -373,16 +405,17 @@ impl Reader<'_> {
             let last = path.last().and_then(|last| models[*last].fallback.as_ref());
             let (message, help) = if !models.contains_key(other.get_ref()) {
                 let known = names.iter().map(String::as_str).filter(|known| known != name);
-                let help = did_you_mean(other.get_ref(), known);
+                let help = did_you_mean(other.get_ref(), known)
+                    .unwrap_or_else(|| format!("add `[models.{}]`", other.get_ref()));
                 (format!("there is no model `{}`", other.get_ref()), help)
             } else if last.is_some_and(|last| last.get_ref() == name) {
                 let message =
                     format!("models fall back on each other: {} -> {name}", path.join(" -> "));
-                (message, Some("take one `fallback` away, so that the last has none".to_owned()))
+                (message, "take one `fallback` away, so that the last has none".to_owned())
             } else {
                 continue;
             };
-            problems.add(Problem::new(message).at(self.source, other.span()).help_if(help));
+            problems.add(Problem::new(message).at(self.source, other.span()).help(help));
             models[name].fallback = None;
         }
     }
@@ -423,7 +456,7 @@ impl Reader<'_> {
                 problems.add(
                     Problem::new(format!("table `{name}` is of the wrong type"))
                         .at(self.source, value.span())
-                        .label(format!("expected rows, found {}", value.get_ref().type_str()))
+                        .label(format!("expected rows, found {}", type_of(value.get_ref())))
                         .help(format!(
                             "write each row under `[[tables.{name}]]`, or `file = \"...\"` alone under \
                              `[tables.{name}]`"
@@ -436,7 +469,8 @@ impl Reader<'_> {
                 match to_json(element, self.source, problems) {
                     Value::Object(row) if rows.contains(&row) => problems.add(
                         Problem::new(format!("table `{name}` holds the same row twice"))
-                            .at(self.source, first_line(self.source, element.span())),
+                            .at(self.source, first_line(self.source, element.span()))
+                            .help("take one away, or add a field that tells them apart"),
                     ),
                     Value::Object(row) => rows.push(row),
                     _ => problems.add(
@@ -512,7 +546,8 @@ impl Reader<'_> {
                 .help(format!("set it: export {variable}=https://...")),
             };
             if let Some(value) = table.and_then(|table| table.get("base_url")) {
-                problems.add(wrong.at(self.source, value.span()));
+                let secret = secret_part(self.source, value.span());
+                problems.add(wrong.at(self.source, value.span()).hiding(secret));
                 *base_url = GithubSection::default().base_url;
             }
         };
@@ -550,7 +585,7 @@ impl Reader<'_> {
                 problems.add(
                     Problem::new(format!("`{name}` is of the wrong type"))
                         .at(self.source, value.span())
-                        .label(format!("expected a table, found {}", other.type_str()))
+                        .label(format!("expected a table, found {}", type_of(other)))
                         .help(format!("write it as `[{name}]`")),
                 );
                 None
@@ -579,7 +614,7 @@ impl Reader<'_> {
                     problems.add(
                         Problem::new(format!("`{name}` in `{section}` is of the wrong type"))
                             .at(self.source, span)
-                            .label(format!("expected {what}, found {}", other.type_str()))
+                            .label(format!("expected {what}, found {}", type_of(&other)))
                             .help(format!("write it as `[{section}.{name}]`")),
                     );
                 }
@@ -587,6 +622,60 @@ impl Reader<'_> {
         }
         tables
     }
+}
+
+/// What the parser of TOML says, and what helps; `nothing` stands at the place that it tells.
+fn no_toml(message: &str, nothing: bool) -> (String, String) {
+    let (what, expected) = message.split_once(", expected ").unwrap_or((message, ""));
+    let (what, help) = match what {
+        "duplicate key" => (what, "it stands further up already; take one away"),
+        "string values must be quoted" if nothing => {
+            ("a key has no value", "write one: a text in quotes, a number, `true`, a list, a table")
+        }
+        "string values must be quoted" => ("a text has no quotes", "write it as `\"...\"`"),
+        "missing comma between array elements" => {
+            ("a list goes on without a comma", "write `,` between its elements, `]` after the last")
+        }
+        "unclosed table" => ("a section's name is not closed", "write `]` after it"),
+        "unclosed array" => ("a list is not closed", "write `]` after its last element"),
+        "unclosed inline table" => ("a table is not closed", "write `}` after its last key"),
+        "key with no value" => ("a key has no value", "write `key = value`"),
+        _ if what.contains("string") && expected.contains('"') => {
+            ("a text is not closed", "write `\"` after it")
+        }
+        _ => {
+            return (
+                message.to_owned(),
+                "lines are `key = value` or `[section]`: https://toml.io".into(),
+            );
+        }
+    };
+    (what.to_owned(), help.to_owned())
+}
+
+/// What a value is, in plain words.
+fn type_of(value: &DeValue<'_>) -> &'static str {
+    match value {
+        DeValue::String(_) => "a text",
+        DeValue::Integer(_) | DeValue::Float(_) => "a number",
+        DeValue::Boolean(_) => "true or false",
+        DeValue::Datetime(_) => "a date",
+        DeValue::Array(_) => "a list",
+        DeValue::Table(_) => "a table",
+    }
+}
+
+/// The part of an address that may be a secret: a name and a password, and a query.
+fn secret_part(source: &SourceText, span: Range<usize>) -> Range<usize> {
+    let text = &source.text[span.clone()];
+    let start = text.find("//").map_or(0, |at| at + 2);
+    let query = text.find(['?', '#']).unwrap_or(text.len());
+    let part = match (text.rfind('@').filter(|at| *at >= start), query < text.len()) {
+        (Some(at), _) => start..at,
+        (None, true) => query + 1..text.trim_end_matches(['"', '\'']).len().max(query + 1),
+        (None, false) => return span.start..span.start,
+    };
+    span.start + part.start..span.start + part.end
 }
 
 /// The path of `[tables.NAME]` with `file = "..."` and nothing else.

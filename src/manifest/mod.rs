@@ -17,7 +17,7 @@ pub use capabilities::takes_schemas;
 pub use edit::add_row;
 pub use load::{Elsewhere, InlineTable, Manifest, ProfileChoice, StageDecl, with_fallbacks};
 pub use problem::{Problem, Problems, SourceText, clean, did_you_mean, nearest};
-pub use project::Project;
+pub use project::{INSIDE, Project};
 pub use strict::{Reading, parse_on, parse_strict, to_json};
 pub use tidy::tidy;
 pub use types::{

@@ -70,6 +70,16 @@ impl Problem {
         self
     }
 
+    /// The same, with this part of its text not to be read: it may be a secret. All places stay.
+    pub fn hiding(mut self, part: Range<usize>) -> Problem {
+        if let Some((source, _)) = &mut self.place {
+            let (before, after) = (&source.text[..part.start], &source.text[part.end..]);
+            let text = format!("{before}{}{after}", "*".repeat(part.len()));
+            *source = SourceText::new(source.path.clone(), text);
+        }
+        self
+    }
+
     pub fn label(mut self, label: impl Into<String>) -> Problem {
         self.label = Some(label.into());
         self
@@ -136,8 +146,23 @@ impl std::error::Error for Problems {}
 
 fn render(problem: &Problem, color: bool) -> String {
     let message = clean(&problem.message);
+    let renderer = if color { Renderer::styled() } else { Renderer::plain() };
     let mut group = match &problem.place {
-        None => Group::with_title(Level::ERROR.primary_title(&message)),
+        None => {
+            // Without an excerpt the help has no frame to stand in.
+            let help = problem.help.as_deref().map(clean);
+            let help = help.iter().map(|help| {
+                let title = Level::HELP.secondary_title(help);
+                Group::with_title(title)
+            });
+            let title = Group::with_title(Level::ERROR.primary_title(&message));
+            let groups: Vec<Group<'_>> = std::iter::once(title).chain(help).collect();
+            return groups
+                .into_iter()
+                .map(|group| renderer.render(&[group]))
+                .collect::<Vec<_>>()
+                .join("\n");
+        }
         Some((source, span)) => {
             let end = source.text.len();
             let start = source.text.floor_char_boundary(span.start.min(end));
@@ -157,7 +182,6 @@ fn render(problem: &Problem, color: bool) -> String {
     if let Some(help) = &problem.help {
         group = group.element(Level::HELP.message(clean(help)));
     }
-    let renderer = if color { Renderer::styled() } else { Renderer::plain() };
     renderer.render(&[group])
 }
 

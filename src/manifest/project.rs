@@ -6,6 +6,9 @@ use std::sync::{Arc, Mutex};
 
 use super::problem::{Problem, SourceText, nearest};
 
+/// What helps where a path leads out of the project.
+pub const INSIDE: &str = "name a file in the manifest's folder, by its path from there";
+
 /// The folder of a manifest.
 #[derive(Clone, Debug)]
 pub struct Project {
@@ -88,17 +91,21 @@ impl Project {
 
     /// Reads a text file that the manifest names.
     pub fn read(&self, path: &str) -> Result<Arc<SourceText>, Problem> {
-        let full = self
-            .resolve(path)
-            .map_err(|what| Problem::new(format!("`{path}` cannot be read: {what}")))?;
+        let full = self.resolve(path).map_err(|what| {
+            Problem::new(format!("`{path}` cannot be read: {what}")).help(INSIDE)
+        })?;
         let bytes = std::fs::read(&full).map_err(|error| match error.kind() {
             std::io::ErrorKind::NotFound => {
-                Problem::new(format!("there is no file `{path}`")).help_if(self.near(path))
+                let near = self.near(path);
+                Problem::new(format!("there is no file `{path}`"))
+                    .help(near.unwrap_or_else(|| "write it, or name one that is there".into()))
             }
             std::io::ErrorKind::IsADirectory => {
                 Problem::new(format!("`{path}` is a folder, a file is wanted"))
+                    .help("name a file in it")
             }
-            _ => Problem::new(format!("`{path}` cannot be read: {error}")),
+            _ => Problem::new(format!("`{path}` cannot be read: {error}"))
+                .help("see who may read it: `ls -l`"),
         })?;
         SourceText::from_bytes(self.shown(path), bytes)
     }

@@ -115,14 +115,14 @@ fn path_to(table: &DeTable<'_>, span: &Range<usize>) -> Vec<String> {
     let contains = |outer: Range<usize>| outer.start <= span.start && span.end <= outer.end;
     for (key, value) in table {
         let whole = key.span().start..value.span().end.max(key.span().end);
-        if !contains(whole) && !contains(value.span()) {
-            continue;
-        }
         let mut path = vec![key.get_ref().to_string()];
+        // The span of a table with a header of its own is its header; its keys stand below.
         if let DeValue::Table(inner) = value.get_ref() {
             path.extend(path_to(inner, span));
         }
-        return path;
+        if path.len() > 1 || contains(whole) || contains(value.span()) {
+            return path;
+        }
     }
     Vec::new()
 }
@@ -172,7 +172,16 @@ fn explain(message: &str, named: &str, span: Range<usize>, source: &Arc<SourceTe
             "invalid value" => format!("{named} cannot have this value"),
             _ => format!("{named} is of the wrong type"),
         };
-        return Problem::new(message).at(source, header(source, span)).label(format!(
+        let span = header(source, span);
+        if expected == "struct EnvVar" {
+            // A secret, most likely: it is not shown.
+            return Problem::new(message)
+                .at(source, span.clone())
+                .hiding(span)
+                .label("expected `{ env = \"NAME\" }`")
+                .help("export it as an environment variable, and name that one here");
+        }
+        return Problem::new(message).at(source, span).label(format!(
             "expected {}, found {}",
             plain_type(expected),
             plain_found(found)
@@ -225,7 +234,8 @@ pub fn to_json(
     problems: &mut Problems,
 ) -> Value {
     let mut wrong = |message: &str| {
-        problems.add(Problem::new(message).at(source, value.span()));
+        let help = "write it as a text, in quotes, or leave it out";
+        problems.add(Problem::new(message).at(source, value.span()).help(help));
         Value::Null
     };
     match value.get_ref() {

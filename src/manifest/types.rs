@@ -384,7 +384,8 @@ impl Common {
 #[serde(deny_unknown_fields, default)]
 pub struct ExpectSection {
     /// How many rows there are.
-    pub rows: Option<RowCount>,
+    #[schemars(with = "Option<RowCount>")]
+    pub rows: Option<Spanned<RowCount>>,
     /// Fields of which no two rows have the same value; null is none.
     #[schemars(with = "Vec<String>")]
     pub unique: Vec<Spanned<String>>,

@@ -13,6 +13,8 @@ use jaq_json::Val;
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::manifest::nearest;
+
 /// What a program could see of, or do to, the machine that runs it.
 const WITHHELD: [&str; 12] = [
     "env",
@@ -72,6 +74,37 @@ impl Jq {
         })?;
         let worker = Worker::start(filter).map_err(|what| (what, 0..text.len()))?;
         Ok(Jq { text: text.to_owned(), fields, worker: Mutex::new(worker) })
+    }
+
+    /// What to do about a fault that `compile` tells of `text`.
+    pub fn help(text: &str, fault: &str) -> String {
+        let name = fault.split('`').nth(1).unwrap_or_default();
+        let manual = "it is written as for jq: https://jqlang.org/manual/v1.7";
+        match () {
+            () if text.trim().is_empty() => "write a program, such as `{id, title}`".into(),
+            () if fault.starts_with("there is no filter ") && WITHHELD.contains(&name) => {
+                "it is withheld: a program may see nothing but what it is given".into()
+            }
+            () if fault.starts_with("there is no filter ") => {
+                let defs = jaq_core::defs().chain(jaq_std::defs()).chain(jaq_json::defs());
+                let defs: Vec<String> = defs.map(|def| def.name.to_owned()).collect();
+                let funs =
+                    jaq_core::funs::<JustLut<Val>>().chain(jaq_std::funs()).chain(jaq_json::funs());
+                let funs: Vec<String> = funs.map(|(name, ..)| name.to_owned()).collect();
+                let known = defs.iter().chain(&funs).map(String::as_str);
+                match nearest(name, known.filter(|known| !WITHHELD.contains(known))) {
+                    Some(near) => format!("did you mean `{near}`?"),
+                    None => "a field has a dot before it: `.name`".into(),
+                }
+            }
+            () if fault.starts_with("there is no variable ") => {
+                format!("bind it before: `.field as {name} | ...`")
+            }
+            () if fault.starts_with("expected closing") => {
+                "close what was opened last, or take away what does not belong there".into()
+            }
+            () => manual.into(),
+        }
     }
 
     /// What the program yields for `input`, or what it says went wrong.

@@ -8,6 +8,7 @@ use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use super::strict::{Refused, checked_form, strict_form};
+use crate::manifest::did_you_mean;
 use crate::table::Row;
 
 /// A schema, and the means to check against it.
@@ -29,24 +30,37 @@ impl AnswerSchema {
     /// Parses and compiles a schema. One that a provider is to hold its model to must have a strict
     /// form.
     pub fn parse(text: &str, strict: bool) -> Result<AnswerSchema, Vec<SchemaFault>> {
-        let fault = |message, range| vec![SchemaFault { message, help: None, range }];
+        let fault =
+            |message, help: String, range| vec![SchemaFault { message, help: Some(help), range }];
         let value: Value = serde_json::from_str(text).map_err(|error| {
             let lines = text.split_inclusive('\n').take(error.line().saturating_sub(1));
             let at = lines.map(str::len).sum::<usize>() + error.column().saturating_sub(1);
             let at = text.floor_char_boundary(at);
             let end = text[at..].chars().next().map_or(at, |c| at + c.len_utf8());
-            fault(format!("it is no JSON: {error}"), at..end)
+            let told = error.to_string();
+            let (what, help) = match text.trim() {
+                "" => ("it is empty", "write `{ \"type\": \"object\", \"properties\": { ... } }`"),
+                _ if error.is_eof() => ("it ends too early", "close what is open: `}`, `]`, `\"`"),
+                // The place is told beside it.
+                _ => (
+                    told.split(" at line ").next().unwrap_or(&told),
+                    "names and texts stand in double quotes, with `,` between and none at the end",
+                ),
+            };
+            fault(format!("it is no JSON: {what}"), help.into(), at..end)
         })?;
         let no_schema = |error: ValidationError<'_>| {
             if let ValidationErrorKind::Referencing(_) = error.kind() {
                 let path = loose_reference(&value, &value).unwrap_or_default();
                 let message = "a `$ref` leads nowhere in it; other files are not read".into();
-                return fault(message, place_of(text, 0, &path));
+                let help = "define it under `$defs`: `{ \"$ref\": \"#/$defs/NAME\" }`";
+                return fault(message, help.into(), place_of(text, 0, &path));
             }
             let path = error.instance_path().to_string();
             let steps = path.split('/').skip(1).map(|step| step.replace("~1", "/"));
             let steps: Vec<String> = steps.map(|step| step.replace("~0", "~")).collect();
-            fault(format!("it is no JSON Schema: {error}"), place_of(text, 0, &steps))
+            let (what, help) = no_schema(&error, steps.last().map_or("", String::as_str));
+            fault(format!("it is no JSON Schema: {what}"), help, place_of(text, 0, &steps))
         };
         let validator = validator(&value).map_err(no_schema)?;
         if !strict {
@@ -97,6 +111,27 @@ impl AnswerSchema {
     /// The schema as a provider gets it.
     pub fn sent(&self) -> &Value {
         &self.sent
+    }
+}
+
+/// Why a value is not one that a keyword takes, and what helps.
+fn no_schema(error: &ValidationError<'_>, keyword: &str) -> (String, String) {
+    const TYPES: [&str; 7] = ["string", "number", "integer", "boolean", "object", "array", "null"];
+    match (keyword, &**error.instance()) {
+        ("type", Value::String(name)) => {
+            let help = did_you_mean(name, TYPES).unwrap_or_default();
+            (format!("`{name}` is no type"), help)
+        }
+        ("enum", _) => (error.to_string(), "write a list: `\"enum\": [\"a\", \"b\"]`".into()),
+        ("pattern", _) => {
+            let help = "write a regular expression; `\\\\` stands before a sign meant as such";
+            (error.to_string(), help.into())
+        }
+        _ => {
+            let help =
+                "see what the keyword takes: https://json-schema.org/understanding-json-schema";
+            (error.to_string(), help.into())
+        }
     }
 }
 

@@ -116,6 +116,8 @@ pub struct Refused {
     pub path: Vec<String>,
 }
 
+const NO_TYPE: &str = "a schema has no `type`";
+
 /// A schema in its strict form.
 pub fn strict_form(schema: &Value) -> Result<Value, Vec<Refused>> {
     let mut making = Making::default();
@@ -128,6 +130,13 @@ pub fn strict_form(schema: &Value) -> Result<Value, Vec<Refused>> {
             making.refuse("its root must be `\"type\": \"object\"`", help);
         });
     }
+    // What has no type because of another mistake in it lacks it no more once that one is mended.
+    let others: Vec<Vec<String>> = making.faults.iter().map(|fault| fault.path.clone()).collect();
+    making.faults.retain(|fault| {
+        let inside = |path: &Vec<String>| path.len() > fault.path.len();
+        let mut inside = others.iter().filter(|path| inside(path) && path.starts_with(&fault.path));
+        fault.message != NO_TYPE || inside.next().is_none()
+    });
     if making.faults.is_empty() {
         // The nulls that were added count too.
         making = Making::default();
@@ -450,7 +459,7 @@ impl Making {
         sent: &mut Map<String, Value>,
     ) {
         if types.is_empty() {
-            self.refuse("a schema has no `type`", "add it: `\"type\": \"string\"`");
+            self.refuse(NO_TYPE, "add it: `\"type\": \"string\"`");
         }
         if types.contains(&"array".into()) && !sent.contains_key("items") {
             self.refuse("a list has no `items`", "add what its elements are");

@@ -12,7 +12,7 @@ use petgraph::graphmap::DiGraphMap;
 use thiserror::Error;
 
 use super::filters;
-use crate::manifest::{SourceText, nearest};
+use crate::manifest::{Problem, SourceText, nearest};
 use crate::table::Row;
 
 /// Steps that one rendering may take: far more than any prompt needs, far less than for ever.
@@ -42,6 +42,8 @@ pub struct Rendered {
 #[error("{message}{}", at.as_ref().map(|at| format!(" ({at})")).unwrap_or_default())]
 pub struct TemplateError {
     pub message: String,
+    /// What to do, where the template itself is wrong.
+    pub help: Option<String>,
     /// `file:line`
     pub at: Option<String>,
     /// Where it is, where that is known.
@@ -53,7 +55,7 @@ impl Template {
     pub fn parse(
         source: Arc<SourceText>,
         params: &Row,
-        read: impl FnMut(&str) -> Result<Arc<SourceText>, String>,
+        read: impl FnMut(&str) -> Result<Arc<SourceText>, Problem>,
     ) -> Result<Template, TemplateError> {
         Template::parse_in(environment(), source, params, read)
     }
@@ -62,7 +64,7 @@ impl Template {
     pub fn parse_with(
         source: Arc<SourceText>,
         params: &Row,
-        read: impl FnMut(&str) -> Result<Arc<SourceText>, String>,
+        read: impl FnMut(&str) -> Result<Arc<SourceText>, Problem>,
         add: impl FnOnce(&mut Environment<'static>),
     ) -> Result<Template, TemplateError> {
         let mut environment = environment();
@@ -74,7 +76,7 @@ impl Template {
         mut environment: Environment<'static>,
         source: Arc<SourceText>,
         params: &Row,
-        mut read: impl FnMut(&str) -> Result<Arc<SourceText>, String>,
+        mut read: impl FnMut(&str) -> Result<Arc<SourceText>, Problem>,
     ) -> Result<Template, TemplateError> {
         let name = source.path.clone();
         let mut sources = vec![source.clone()];
@@ -84,17 +86,17 @@ impl Template {
         add(&mut environment, &name, &source)?;
         while let Some(from) = waiting.pop() {
             for (included, place) in includes(&from.text) {
-                let fault = |message: String| TemplateError {
-                    message,
+                let fault = |problem: Problem| TemplateError {
+                    message: problem.message,
+                    help: problem.help,
                     at: None,
                     place: Some((from.clone(), place.clone())),
                 };
                 let Some(included) = included else {
-                    return Err(fault(
-                        "an included file must be named as a text, so that it is known what the \
-                         prompt depends on"
-                            .into(),
-                    ));
+                    let what = "an included file must be named as a text, so that it is known what \
+                                the prompt depends on";
+                    let help = "write its name in quotes: `{% include \"part.md\" %}`";
+                    return Err(fault(Problem::new(what).help(help)));
                 };
                 edges.push((from.path.clone(), included.clone(), place.clone()));
                 if found.contains_key(&included) {
@@ -115,8 +117,13 @@ impl Template {
             if from == to || has_path_connecting(&reads, to, from, None) {
                 let source = sources.iter().find(|source| source.path == *from).cloned();
                 let place = source.map(|source| (source, place.clone()));
+                let message = match from == to {
+                    true => format!("`{from}` includes itself without end"),
+                    false => format!("`{from}` and `{to}` include each other without end"),
+                };
                 return Err(TemplateError {
-                    message: format!("`{from}` and `{to}` include each other without end"),
+                    message,
+                    help: Some("take the `include` away".into()),
                     at: None,
                     place,
                 });
@@ -186,6 +193,10 @@ impl Template {
     }
 }
 
+/// Where the language is described.
+const SYNTAX: &str =
+    "it is written as for Jinja2: https://docs.rs/minijinja/latest/minijinja/syntax";
+
 /// A condition over a row: what `where` is written in.
 pub struct Condition {
     pub text: String,
@@ -194,17 +205,28 @@ pub struct Condition {
 }
 
 impl Condition {
-    /// Parses `text`; a fault comes with its place in it.
-    pub fn parse(text: &str, params: &Row) -> Result<Condition, (String, Range<usize>)> {
+    /// Parses `text`; a fault comes with what to do and its place in it.
+    pub fn parse(text: &str, params: &Row) -> Result<Condition, Fault> {
         let environment = environment();
         if text.len() > LONGEST_CONDITION {
-            return Err((format!("it is longer than {LONGEST_CONDITION} bytes"), 0..text.len()));
+            return Err(Fault {
+                message: format!("it is longer than {LONGEST_CONDITION} bytes"),
+                help: "let a stage of kind `sql` choose the rows".into(),
+                range: 0..text.len(),
+            });
         }
         environment.compile_expression(text).map_err(|error| {
             let range = error.range().filter(|range| range.end <= text.len());
-            (short(&error), range.unwrap_or(0..text.len()))
+            let help = match text.trim() {
+                "" => "write an expression, such as `stars > 3`, or leave `where` out",
+                braces if braces.starts_with('{') => "write it without braces: `stars > 3`",
+                equals if equals.contains(" = ") => "two values are compared by `==`",
+                _ => SYNTAX,
+            };
+            let (message, range) = (short(&error), range.unwrap_or(0..text.len()));
+            Fault { message, help: help.into(), range }
         })?;
-        if let Some(unknown) = unknown_filter(&environment, text) {
+        if let Some(unknown) = unknown(&environment, text) {
             return Err(unknown);
         }
         let params = value(params);
@@ -271,36 +293,101 @@ fn add(
     for expression in expressions(&source.text) {
         let start = expression.start;
         let expression = &source.text[expression];
-        let wrong = unknown_filter(environment, expression).or_else(|| after_fence(expression));
-        if let Some((message, place)) = wrong {
-            let place = place.start + start..place.end + start;
-            return Err(TemplateError { message, at: None, place: Some((source.clone(), place)) });
+        let wrong = unknown(environment, expression).or_else(|| after_fence(expression));
+        if let Some(Fault { message, help, range }) = wrong {
+            let place = Some((source.clone(), range.start + start..range.end + start));
+            return Err(TemplateError { message, help: Some(help), at: None, place });
         }
     }
     Ok(())
 }
 
-/// The first filter of `expression` that does not exist, and where: minijinja itself would tell only
-/// when the first row is rendered.
-fn unknown_filter(
-    environment: &Environment<'static>,
-    expression: &str,
-) -> Option<(String, Range<usize>)> {
+/// What is wrong with a piece of a template that minijinja itself would tell only when the first row
+/// is rendered.
+pub struct Fault {
+    pub message: String,
+    pub help: String,
+    /// Where, in that piece.
+    pub range: Range<usize>,
+}
+
+/// The first filter or test of `expression` that does not exist.
+fn unknown(environment: &Environment<'static>, expression: &str) -> Option<Fault> {
     let mut state = environment.empty_state();
     let mut exists =
-        |name: &str| state.perform_test("filter", &[Value::from(name)]).unwrap_or(true);
-    let place = filters_of(expression).into_iter().find(|at| !exists(&expression[at.clone()]))?;
-    let name = &expression[place.clone()];
-    let known = filters::NAMES.into_iter().filter(|name| exists(name));
-    let help = match nearest(name, known) {
-        Some(near) => format!("did you mean `{near}`?"),
-        None => "see docs/manifest.md, and minijinja's documentation for those that it has".into(),
+        |of: &str, name: &str| state.perform_test(of, &[Value::from(name)]).unwrap_or(true);
+    for (of, places) in [("filter", filters_of(expression)), ("test", tests_of(expression))] {
+        let place = places.into_iter().find(|at| !exists(of, &expression[at.clone()]));
+        let Some(range) = place else { continue };
+        let name = &expression[range.clone()];
+        let names: &[&str] = if of == "filter" { &filters::NAMES } else { &TESTS };
+        let known: Vec<&str> = names.iter().copied().filter(|name| exists(of, name)).collect();
+        let help = match nearest(name, known) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("see docs/manifest.md, and minijinja's documentation for each {of}"),
+        };
+        return Some(Fault { message: format!("there is no {of} `{name}`"), help, range });
+    }
+    None
+}
+
+/// The tests that a misspelled name is held against: what stands after `is`.
+const TESTS: [&str; 20] = [
+    "boolean",
+    "defined",
+    "divisibleby",
+    "endingwith",
+    "eq",
+    "even",
+    "false",
+    "float",
+    "in",
+    "integer",
+    "iterable",
+    "lower",
+    "mapping",
+    "none",
+    "number",
+    "odd",
+    "sequence",
+    "startingwith",
+    "string",
+    "undefined",
+];
+
+/// The tests that an expression names.
+fn tests_of(expression: &str) -> Vec<Range<usize>> {
+    let mut words: Vec<Range<usize>> = Vec::new();
+    for (at, c) in outside_quotes(expression).filter(|(_, c)| is_word(*c)) {
+        match words.last_mut().filter(|word| word.end == at) {
+            Some(word) => word.end = at + c.len_utf8(),
+            None => words.push(at..at + c.len_utf8()),
+        }
+    }
+    let text = |word: &Range<usize>| &expression[word.clone()];
+    let follows = |pair: &[Range<usize>]| {
+        expression[pair[0].end..pair[1].start].chars().all(char::is_whitespace)
     };
-    Some((format!("there is no filter `{name}`: {help}"), place))
+    let mut found = Vec::new();
+    for (at, pair) in words.windows(2).enumerate() {
+        let is_test = text(&pair[0]) == "is"
+            && !expression[..pair[0].start].trim_end().ends_with(['.', '|'])
+            && follows(pair);
+        match (is_test, words.get(at + 2)) {
+            (false, _) => {}
+            (true, Some(next)) if text(&pair[1]) == "not" => {
+                if follows(&[pair[1].clone(), next.clone()]) {
+                    found.push(next.clone());
+                }
+            }
+            (true, _) => found.push(pair[1].clone()),
+        }
+    }
+    found
 }
 
 /// A filter that takes a text which is fenced already, and where: it could take the fence apart.
-fn after_fence(expression: &str) -> Option<(String, Range<usize>)> {
+fn after_fence(expression: &str) -> Option<Fault> {
     let filters = filters_of(expression);
     let fenced = |pair: &&[Range<usize>]| {
         let between = &expression[pair[0].end..pair[1].start];
@@ -308,10 +395,11 @@ fn after_fence(expression: &str) -> Option<(String, Range<usize>)> {
     };
     let place = filters.windows(2).find(fenced)?[1].clone();
     let name = &expression[place.clone()];
-    Some((
-        format!("`{name}` could take apart what `untrusted` fences: write `untrusted` last"),
-        place,
-    ))
+    Some(Fault {
+        message: format!("`{name}` could take apart what `untrusted` fences"),
+        help: format!("write `untrusted` last: `|{name}(...)|untrusted`"),
+        range: place,
+    })
 }
 
 fn told(error: &Error, sources: &[Arc<SourceText>]) -> TemplateError {
@@ -326,10 +414,20 @@ fn told(error: &Error, sources: &[Arc<SourceText>]) -> TemplateError {
         Some((source.clone(), range))
     });
     let at = match (source, error.line()) {
+        // A template that stands in the manifest is named by its stage.
+        (Some(source), _) if source.path.starts_with("stage `") => Some(source.path.clone()),
         (Some(source), Some(line)) => Some(format!("{}:{line}", source.path)),
         _ => None,
     };
-    TemplateError { message: short(error), at, place }
+    let message = short(error);
+    let help = match () {
+        () if message.contains("expected end of variable block") => "close it with `}}`",
+        () if message.contains("expected end of block") => {
+            "close each `{%` with `%}`, each `if` with `{% endif %}`, each `for` with `{% endfor %}`"
+        }
+        () => SYNTAX,
+    };
+    TemplateError { message, help: Some(help.into()), at, place }
 }
 
 fn short(error: &Error) -> String {
@@ -519,7 +617,7 @@ mod tests {
             "part.md" => Ok(SourceText::new("part.md", "[{{ title }}]")),
             "round.md" => Ok(SourceText::new("round.md", "{% include 'p.md' %}")),
             "p.md" => Ok(SourceText::new("p.md", "{% include 'round.md' %}")),
-            _ => Err(format!("there is no file `{name}`")),
+            _ => Err(Problem::new(format!("there is no file `{name}`"))),
         };
         Template::parse(SourceText::new("p.md", text), params.as_object().unwrap(), read)
     }
@@ -566,7 +664,8 @@ mod tests {
         ];
         for (text, name, help) in wrong {
             let error = parse(text).err().unwrap_or_else(|| panic!("{text}"));
-            assert!(error.message.contains(help), "{}", error.message);
+            let told = error.help.as_deref().unwrap_or_default();
+            assert!(told.contains(help), "{told}");
             let (source, place) = error.place.unwrap();
             assert_eq!(&source.text[place.clone()], name);
             assert_eq!(place.start, text.rfind(name).unwrap());
@@ -579,9 +678,16 @@ mod tests {
             assert!(parse(text).is_ok(), "{text}");
         }
         let row = serde_json::Map::new();
-        let (message, place) = Condition::parse("body|lenght > 3", &row).err().unwrap();
-        assert!(message.contains("did you mean `length`?"), "{message}");
-        assert_eq!(place, 5..11);
+        for (text, help, range) in [
+            ("body|lenght > 3", "did you mean `length`?", 5..11),
+            ("a.is and body is not strng", "did you mean `string`?", 21..26),
+        ] {
+            let fault = Condition::parse(text, &row).err().unwrap();
+            assert_eq!((fault.help.as_str(), fault.range), (help, range));
+        }
+        for text in ["body is not defined or 'x is y' == body", "title is in(['is no'])"] {
+            assert!(Condition::parse(text, &row).is_ok(), "{text}");
+        }
     }
 
     #[test]

@@ -14,6 +14,7 @@ use toml::Spanned;
 use super::{
     Columns, Compile, Compiled, Components, Input, Kind, Sink, StageError, TableStage, Work, World,
 };
+use crate::manifest::did_you_mean;
 use crate::stats::{self, Ratings, Score};
 use crate::store::Store;
 use crate::table::{Row, show_key};
@@ -40,7 +41,8 @@ struct Settings {
     #[schemars(with = "Option<String>")]
     rater: Option<Spanned<String>>,
     /// The rater that the others are scored against; the first where it is not given.
-    truth: Option<String>,
+    #[schemars(with = "Option<String>")]
+    truth: Option<Spanned<String>>,
     /// Fields of the first input whose values tell strata apart: all is counted for each, too.
     #[serde(default)]
     #[schemars(with = "Vec<String>")]
@@ -134,7 +136,17 @@ impl Kind for Agreement {
             sound &= cx.input_field(&first, field, "confidence");
             if !settings.raters.iter().any(|known| known.get_ref() == rater) {
                 let message = format!("`confidence` names `{rater}`, none of the `raters`");
-                cx.fail(field.span(), message, None);
+                let known = settings.raters.iter().map(|rater| rater.get_ref().as_str());
+                cx.fail(field.span(), message, did_you_mean(rater, known));
+                sound = false;
+            }
+        }
+        if let Some(truth) = settings.truth.as_ref().filter(|_| !by_row) {
+            let mut raters = settings.raters.iter().map(|rater| rater.get_ref().as_str());
+            if !raters.any(|rater| rater == truth.get_ref()) {
+                let message = format!("`truth` names `{}`, none of the `raters`", truth.get_ref());
+                let known = settings.raters.iter().map(|rater| rater.get_ref().as_str());
+                cx.fail(truth.span(), message, did_you_mean(truth.get_ref(), known));
                 sound = false;
             }
         }
@@ -148,7 +160,7 @@ impl Kind for Agreement {
         if settings.bootstrap > MOST_BOOTSTRAPS {
             let message =
                 format!("`bootstrap` is {}, {MOST_BOOTSTRAPS} at the most", settings.bootstrap);
-            cx.fail(span, message, None);
+            cx.fail(span, message, Some("1000 serve well".into()));
             sound = false;
         }
         let texts = |fields: &[Spanned<String>]| -> Vec<String> {
@@ -165,7 +177,7 @@ impl Kind for Agreement {
             item,
             label: text(&settings.label).unwrap_or_default(),
             rater: text(&settings.rater),
-            truth: settings.truth,
+            truth: text(&settings.truth),
             by: texts(&settings.by),
             confidence: confidence
                 .map(|(rater, it)| (rater.clone(), it.get_ref().clone()))

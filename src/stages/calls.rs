@@ -101,8 +101,9 @@ impl Kind for Calls {
             let Some(decl) = manifest.stages.iter().find(named).filter(|decl| is_llm(decl)) else {
                 let message = format!("`{}` is no stage that asks a model", input.get_ref());
                 let known = manifest.stages.iter().filter(|decl| is_llm(decl));
-                let help = did_you_mean(input.get_ref(), known.map(|decl| decl.name.as_str()));
-                cx.fail(input.span(), message, help);
+                let help = did_you_mean(input.get_ref(), known.map(|decl| decl.name.as_str()))
+                    .unwrap_or_else(|| "name stages of kind `llm`".into());
+                cx.fail(input.span(), message, Some(help));
                 sound = false;
                 continue;
             };

@@ -20,6 +20,7 @@ use super::{
     RowShape, RowStage, RowWork, Sink, StageError, TableStage, Work, World,
 };
 use crate::clients::{Asking, CallError, Stop};
+use crate::manifest::INSIDE;
 use crate::store::Made;
 use crate::table::{Digest, Format, Row, write_table};
 
@@ -205,7 +206,8 @@ fn file(cx: &mut Compile<'_>, path: &Spanned<String>) -> Option<File> {
             Some(File { path: name.clone(), digest: Digest::of(b""), is_text: true })
         }
         Err(what) => {
-            cx.fail(path.span(), format!("`{name}` cannot be read: {what}"), None);
+            let message = format!("`{name}` cannot be read: {what}");
+            cx.fail(path.span(), message, Some(INSIDE.into()));
             None
         }
     }
@@ -256,7 +258,17 @@ impl Stage {
             command.env(variable(name), absolute(path));
         }
         command.spawn().map_err(|error| {
-            StageError::Failed(format!("`{}` cannot be started: {error}", self.run[0]))
+            let program = &self.run[0];
+            let help = match error.kind() {
+                std::io::ErrorKind::NotFound => {
+                    "; install it, or write where it is in `run`".to_owned()
+                }
+                std::io::ErrorKind::PermissionDenied => {
+                    format!("; `chmod +x {program}` lets it run")
+                }
+                _ => String::new(),
+            };
+            StageError::Failed(format!("`{program}` cannot be started: {error}{help}"))
         })
     }
 
@@ -427,7 +439,9 @@ fn object(number: u64, text: &str) -> Result<Row, StageError> {
 
 fn no_row(number: u64, text: &str) -> StageError {
     let shown: String = text.chars().take(200).collect();
-    StageError::Failed(format!("line {number} of its output is no JSON object: {shown}"))
+    StageError::Failed(format!(
+        "line {number} of its output is no JSON object: {shown}; a row is a line like {{\"id\": 1}}"
+    ))
 }
 
 impl TableStage for Stage {

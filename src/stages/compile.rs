@@ -217,7 +217,8 @@ impl<'a> Compile<'a> {
         sound.then_some(template)
     }
 
-    /// A template in a file of what is no row: it sees `names`, and what `add` adds (`functions`).
+    /// A template in a file of what is no row: it sees the inputs, by `names`, and the `functions`
+    /// that `add` adds.
     pub fn document(
         &mut self,
         path: &Spanned<String>,
@@ -261,7 +262,7 @@ impl<'a> Compile<'a> {
                 let inline = inline.clone().filter(|_| at.text == source.text);
                 let (at, range) = self.place(&at, range, &inline);
                 let message = format!("a template cannot be used: {}", error.message);
-                self.problems.add(Problem::new(message).at(&at, range));
+                self.problems.add(Problem::new(message).at(&at, range).help_if(error.help));
                 return None;
             }
         };
@@ -314,8 +315,13 @@ impl<'a> Compile<'a> {
             Ok(jq) => Some(jq),
             Err((fault, range)) => {
                 let (at, range) = self.place(&source, range, &inline);
-                let message = format!("the jq program of `{what}` does not parse: {fault}");
-                self.problems.add(Problem::new(message).at(&at, range));
+                let wrong = match fault.starts_with("there is no ") {
+                    true => "cannot be used",
+                    false => "does not parse",
+                };
+                let message = format!("the jq program of `{what}` {wrong}: {fault}");
+                let help = Jq::help(&source.text, &fault);
+                self.problems.add(Problem::new(message).at(&at, range).help(help));
                 None
             }
         }
@@ -386,7 +392,8 @@ impl<'a> Compile<'a> {
         let chosen = self.decl.common.key.as_ref().filter(|_| carry_key);
         if let Some(fields) = chosen {
             if fields.get_ref().is_empty() {
-                self.fail(fields.span(), "`key` names no field", None);
+                let help = "name fields of the input, or leave `key` out to take the input's";
+                self.fail(fields.span(), "`key` names no field", Some(help.into()));
                 sound = false;
             }
             for field in fields.get_ref() {
@@ -432,10 +439,10 @@ impl<'a> Compile<'a> {
                 }
                 if sound { Some(Some(Arc::new(condition))) } else { None }
             }
-            Err((fault, range)) => {
-                let (at, range) = self.place(&source, range, &inline);
-                let problem = Problem::new(format!("`where` does not parse: {fault}"));
-                self.problems.add(problem.at(&at, range));
+            Err(fault) => {
+                let (at, range) = self.place(&source, fault.range, &inline);
+                let problem = Problem::new(format!("`where` does not parse: {}", fault.message));
+                self.problems.add(problem.at(&at, range).help(fault.help));
                 None
             }
         }
@@ -453,7 +460,8 @@ impl<'a> Compile<'a> {
             return None;
         };
         if fields.get_ref().is_empty() {
-            self.fail(fields.span(), "`key` names no field", None);
+            let help = "name the fields that tell its rows apart";
+            self.fail(fields.span(), "`key` names no field", Some(help.into()));
             return None;
         }
         let mut sound = true;
@@ -498,11 +506,8 @@ impl RowWork {
 }
 
 /// A file that a template includes.
-fn included(project: &Project, path: &str) -> Result<Arc<SourceText>, String> {
-    project.read(path).map_err(|problem| match problem.help {
-        Some(help) => format!("{}; {help}", problem.message),
-        None => problem.message,
-    })
+fn included(project: &Project, path: &str) -> Result<Arc<SourceText>, Problem> {
+    project.read(path)
 }
 
 fn names(fields: &[Spanned<String>]) -> Vec<String> {

@@ -44,6 +44,15 @@ impl Expect {
             let field = Spanned::new(values.span(), field.clone());
             sound &= cx.input_field(&own, &field, "accepted");
         }
+        if let Some(rows) = &section.rows
+            && let RowCount { min: Some(min), max: Some(max) } = *rows.get_ref()
+            && min > max
+        {
+            let message = format!("`rows` of `expect` wants {min} rows or more, and {max} at most");
+            let help = "no table has both; write the smaller number as `min`";
+            cx.fail(rows.span(), message, Some(help.into()));
+            sound = false;
+        }
         let schema = match &section.matches_schema {
             Some(path) => Some(cx.schema(path, false)?),
             None => None,
@@ -58,7 +67,7 @@ impl Expect {
         let accepted = section.accepted.iter();
         sound.then(|| Expect {
             key: own.key,
-            rows: section.rows,
+            rows: section.rows.as_ref().map(|rows| *rows.get_ref()),
             unique: texts(&section.unique),
             not_null: texts(&section.not_null),
             accepted: accepted.map(|(field, it)| (field.clone(), it.get_ref().clone())).collect(),
@@ -160,6 +169,8 @@ impl<'a> Breaches<'a> {
         if let Some(schema) = &expect.schema {
             let faults = schema.faults(&Value::Object(row.clone()));
             if let Some(first) = faults.first() {
+                // Schemas are mostly of answers; this is a row.
+                let first = first.strip_prefix("the answer: ").unwrap_or(first);
                 self.add("it does not match its schema".to_owned(), row, &format!(": {first}"));
             }
         }

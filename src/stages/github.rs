@@ -19,7 +19,7 @@ use super::{
     RowWork, Secret, Server, StageError, Work, World,
 };
 use crate::clients::{self, Asking, CallError, Go, Pace, Place, Query, Request, Transport};
-use crate::manifest::{address, parse_age};
+use crate::manifest::{address, did_you_mean, parse_age};
 use crate::programs::{Jq, Template};
 use crate::store::{ArtifactWriter, Made, Store};
 use crate::table::{Row, key_of};
@@ -206,20 +206,18 @@ fn question(cx: &mut Compile<'_>, settings: &Settings) -> Option<Question> {
         return None;
     }
     if let Some(address) = &settings.list {
-        return Some(Question::List(cx.template_inline(address)?));
+        return Some(Question::List(path(cx, address)?));
     }
     if let Some(lists) = &settings.lists {
-        let parsed: Vec<_> = lists
-            .iter()
-            .map(|(name, address)| Some((name.clone(), cx.template_inline(address)?)))
-            .collect();
+        let parsed: Vec<_> =
+            lists.iter().map(|(name, address)| Some((name.clone(), path(cx, address)?))).collect();
         return Some(Question::Lists(parsed.into_iter().collect::<Option<_>>()?));
     }
     if let Some(address) = &settings.get {
-        return Some(Question::Get(cx.template_inline(address)?));
+        return Some(Question::Get(path(cx, address)?));
     }
     if let Some(address) = &settings.diff {
-        return Some(Question::Diff(cx.template_inline(address)?));
+        return Some(Question::Diff(path(cx, address)?));
     }
     if let Some(batch) = settings.batch.as_ref().filter(|batch| batch.get_ref().get() > MOST_ROWS) {
         let message = format!("`batch` is {}, more than GitHub answers at once", batch.get_ref());
@@ -245,8 +243,10 @@ fn question(cx: &mut Compile<'_>, settings: &Settings) -> Option<Question> {
                     let message =
                         format!("the query's variable `${variable}` is no field of `{input}`");
                     let at = source.text.find(&format!("${variable}")).unwrap_or(0);
+                    let known = columns.names().iter().map(String::as_str);
                     let problem = crate::manifest::Problem::new(message)
-                        .at(&source, at..at + 1 + variable.len());
+                        .at(&source, at..at + 1 + variable.len())
+                        .help_if(did_you_mean(variable, known));
                     cx.problems.add(problem);
                     sound = false;
                 }
@@ -260,10 +260,22 @@ fn question(cx: &mut Compile<'_>, settings: &Settings) -> Option<Question> {
                 "the GraphQL query `{}` cannot be used: {error}",
                 path.get_ref()
             ));
-            cx.problems.add(problem.at(&source, line));
+            cx.problems.add(problem.at(&source, line).help(error.help()));
             None
         }
     }
+}
+
+/// A template of an address, which goes on from `base_url`.
+fn path(cx: &mut Compile<'_>, address: &Spanned<String>) -> Option<Template> {
+    // What it begins with is not known where that is rendered.
+    if !address.get_ref().trim_start().starts_with(['/', '{']) {
+        let message = "an address begins with `/`";
+        let help = "it goes on from `base_url` of `[github]`: `/repos/{{ repo }}/issues`";
+        cx.fail(address.span(), message, Some(help.into()));
+        return None;
+    }
+    cx.template_inline(address)
 }
 
 /// Under which quota GitHub counts what is asked there.

@@ -110,9 +110,9 @@ impl Kind for Sample {
             if (least..=most).contains(value.get_ref()) {
                 return Some(*value.get_ref());
             }
-            let message =
-                format!("`{name}` is {}; it lies from {least} to {most}", value.get_ref());
-            cx.fail(value.span(), message, None);
+            let message = format!("`{name}` is {}", value.get_ref());
+            let help = format!("it lies from {least} to {most}");
+            cx.fail(value.span(), message, Some(help));
             None
         };
         let confidence = between(&settings.confidence, "confidence", 0.5, 0.9999, 0.95);

@@ -54,11 +54,12 @@ impl Sink {
         };
         let key = key_of(row, &self.key).map_err(|field| {
             let fields: Vec<&str> = row.keys().map(String::as_str).collect();
-            StageError::Failed(format!(
-                "row {} has no key field `{field}`; it has: {}",
-                self.writer.rows() + 1,
-                fields.join(", ")
-            ))
+            let has = match fields.is_empty() {
+                true => "it has none".to_owned(),
+                false => format!("it has: {}", fields.join(", ")),
+            };
+            let number = self.writer.rows() + 1;
+            StageError::Failed(format!("row {number} has no key field `{field}`; {has}"))
         })?;
         let text = serde_json::to_vec(row).expect("rows always serialize");
         let (key, this) = (half(key.0.as_bytes()), half(&text));

@@ -177,7 +177,8 @@ fn budget(cx: &mut Compile<'_>, budget: &Spanned<Budget>) -> Option<usize> {
     let number = number.and_then(|number| usize::try_from(number).ok());
     if number.is_none_or(|number| number < LEAST) {
         let message = format!("`tokens` is a number of {LEAST} or more");
-        cx.fail(budget.span(), message, None);
+        let help = "write how many tokens a part may have: `4000`, or `\"params.NAME\"`";
+        cx.fail(budget.span(), message, Some(help.into()));
         return None;
     }
     number

@@ -23,7 +23,7 @@ use super::{
     Work, World, functions,
 };
 use crate::clients::CallError;
-use crate::manifest::{Problem, did_you_mean};
+use crate::manifest::{Problem, did_you_mean, nearest};
 use crate::store::{Artifact, Store};
 use crate::table::{Column, Row, Types};
 
@@ -96,9 +96,9 @@ fn query(
         Err(fault) => {
             let range = fault.range(&query);
             let (at, range) = cx.place(&source, range, &inline);
-            let help = fault.help(tables);
-            let message = format!("the query cannot be used: {}", fault.message);
-            cx.problems.add(Problem::new(message).at(&at, range).help_if(help));
+            let (what, help) = fault.told(tables);
+            let message = format!("the query cannot be used: {what}");
+            cx.problems.add(Problem::new(message).at(&at, range).help(help));
             None
         }
     }
@@ -278,8 +278,40 @@ impl Fault {
     }
 
     fn of_text(self, query: &str, tables: &[TableName]) -> QueryError {
-        let (range, help) = (self.range(query), self.help(tables));
-        QueryError::Text { message: self.message, range, help }
+        let (range, (message, help)) = (self.range(query), self.told(tables));
+        QueryError::Text { message, range, help: Some(help) }
+    }
+
+    /// What is wrong, and what to do.
+    fn told(&self, tables: &[TableName]) -> (String, String) {
+        let message = match self.message.strip_prefix("not authorized") {
+            Some("") => "it does more than read the tables of its inputs".to_owned(),
+            Some(rest) => match rest.strip_prefix(" to use function: ") {
+                Some(name) => format!("the function `{name}` is not there"),
+                None => self.message.clone(),
+            },
+            None => self.message.clone(),
+        };
+        if let Some(help) = self.help(tables) {
+            return (message, help);
+        }
+        let table = tables.first().map_or("...", |table| table.name.as_str());
+        let help = match message.as_str() {
+            "it is empty" => format!("write one: `SELECT ... FROM {}`", quoted(table)),
+            it if it.contains("syntax error") || it.contains("incomplete input") => {
+                "look at what stands before it, too: a mistyped word, a comma too many or too few"
+                    .into()
+            }
+            it if it.contains("parameter") => "write the value itself".into(),
+            it if it.contains("more than one statement") => {
+                "keep one; another goes into a stage of its own".into()
+            }
+            it => match it.split_once("; ") {
+                Some((what, help)) => return (what.to_owned(), help.to_owned()),
+                None => "see https://sqlite.org/lang_select.html".into(),
+            },
+        };
+        (message, help)
     }
 
     fn help(&self, tables: &[TableName]) -> Option<String> {
@@ -290,6 +322,12 @@ impl Fault {
         }
         if let Some(name) = self.message.strip_prefix("no such table: ") {
             return did_you_mean(name, tables.iter().map(|table| table.name.as_str()));
+        }
+        if let Some(name) = self.message.strip_prefix("no such function: ") {
+            return Some(match nearest(name, functions::KNOWN) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => "functions are those of SQLite and of docs/manifest.md".into(),
+            });
         }
         let name = self.message.strip_prefix("no such column: ")?;
         let name = name.split(" - ").next().unwrap_or(name);

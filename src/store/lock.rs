@@ -49,7 +49,7 @@ impl Lock {
     ) -> Result<Lock, StoreError> {
         let path = root.join("lock");
         let at = |error: std::io::Error| StoreError::at(&path, &error);
-        std::fs::create_dir_all(root).map_err(at)?;
+        std::fs::create_dir_all(root).map_err(|error| StoreError::at(root, &error))?;
         let options =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
         let mut file = options.map_err(at)?;

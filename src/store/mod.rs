@@ -69,6 +69,8 @@ pub fn help(error: &std::io::Error) -> &'static str {
             "; make room and run again: nothing that was answered is lost"
         }
         ReadOnlyFilesystem | PermissionDenied => "; the folder must be writable for a run",
+        AlreadyExists | NotADirectory => "; a file stands where a folder is wanted: move it away",
+        NotFound => "; make the folder that it is to stand in",
         _ => "",
     }
 }

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 
+use serde::de::IgnoredAny;
 use serde_json::Value;
 use thiserror::Error;
 
@@ -21,6 +22,24 @@ pub enum ReadError {
 }
 
 impl ReadError {
+    /// What to do about it, for a file of that name.
+    pub fn help(&self, path: &Path) -> String {
+        match (self, Format::of(path)) {
+            (ReadError::Io(_), _) => "see who may read it: `ls -l`".into(),
+            (ReadError::Extension, _) => "write its rows to such a file".into(),
+            (ReadError::Line { what, .. }, Some(Format::Csv)) if what.contains("twice") => {
+                "give each column a name of its own".into()
+            }
+            (_, Some(Format::Csv)) => {
+                "each record has a cell for each column; one that holds commas \
+                                       or line ends stands in double quotes"
+                    .into()
+            }
+            (_, Some(Format::Jsonl)) => "write an object a line: `{\"id\": 1}`".into(),
+            _ => "write an array of objects: `[{\"id\": 1}, {\"id\": 2}]`".into(),
+        }
+    }
+
     fn at(line: u64, what: impl Into<String>) -> ReadError {
         ReadError::Line { line, what: what.into() }
     }
@@ -45,15 +64,15 @@ pub fn read_rows(path: &Path) -> Result<Vec<Row>, ReadError> {
                 ReadError::at(ends + 1, NOT_TEXT)
             })?;
             let value: Value = serde_json::from_str(text.trim_start_matches('\u{feff}'))
-                .map_err(|error| ReadError::at(error.line() as u64, error.to_string()))?;
+                .map_err(|error| ReadError::at(error.line() as u64, no_json(&error, &text)))?;
             let Value::Array(values) = value else {
                 return Err(ReadError::at(1, "expected an array of objects"));
             };
             let object = |(index, value)| match value {
                 Value::Object(row) => Ok(row),
                 other => Err(ReadError::at(
-                    1,
-                    format!("element {index} is {}, expected an object", type_name(&other)),
+                    line_of(&text, index),
+                    format!("element {} is {}, expected an object", index + 1, type_name(&other)),
                 )),
             };
             values.into_iter().enumerate().map(object).collect()
@@ -94,7 +113,7 @@ pub fn read_line(line: &[u8], number: u64) -> Result<Option<Row>, ReadError> {
             let what = format!("expected an object, found {}", type_name(&other));
             Err(ReadError::at(number, what))
         }
-        Err(error) => Err(ReadError::at(number, error.to_string())),
+        Err(error) => Err(ReadError::at(number, no_json(&error, text))),
     }
 }
 
@@ -104,7 +123,41 @@ fn csv_reader<R: Read>(file: R) -> csv::Reader<R> {
 
 fn csv_fault(error: csv::Error) -> ReadError {
     let line = error.position().map_or(1, |position| position.line());
-    ReadError::at(line, error.to_string())
+    let what = match error.kind() {
+        csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
+            let cells = if *len == 1 { "cell" } else { "cells" };
+            format!("the record has {len} {cells}, the header {expected_len}")
+        }
+        _ => error.to_string(),
+    };
+    ReadError::at(line, what)
+}
+
+/// Why a text is no JSON; its line is told beside it.
+fn no_json(error: &serde_json::Error, text: &str) -> String {
+    let message = error.to_string();
+    let what = message.split(" at line ").next().unwrap_or(&message);
+    match error.is_eof() {
+        true if text.trim().is_empty() => "it is empty".into(),
+        true => "it is no JSON: it ends too early".into(),
+        false => format!("it is no JSON: {what}"),
+    }
+}
+
+/// The line on which an element of an array begins; `text` is JSON.
+fn line_of(text: &str, index: usize) -> u64 {
+    let mut at = text.find('[').map_or(0, |open| open + 1);
+    for number in 0.. {
+        let rest = &text[at..];
+        at = text.len()
+            - rest.trim_start_matches(|c: char| c == ',' || c.is_ascii_whitespace()).len();
+        let mut values = serde_json::Deserializer::from_str(&text[at..]).into_iter::<IgnoredAny>();
+        if number == index || values.next().is_none_or(|value| value.is_err()) {
+            break;
+        }
+        at += values.byte_offset();
+    }
+    1 + text[..at].matches('\n').count() as u64
 }
 
 /// The names in the first line.

@@ -85,8 +85,7 @@ fn chain(cx: &mut Compile<'_>, name: &Spanned<String>, batch: bool) -> Option<Ch
         return None;
     }
     let names = with_fallbacks(&manifest.models, name.get_ref()).into_iter();
-    let models: Vec<_> =
-        names.map(|model| self::model(cx, model, &manifest.models[model], name)).collect();
+    let models: Vec<_> = names.map(|model| self::model(model, &manifest.models[model])).collect();
     let mut models: Vec<Model> = models.into_iter().collect::<Option<_>>()?;
     // What answers in the place of another is asked at once.
     if let Some(first) = models.first_mut().filter(|_| batch) {
@@ -104,26 +103,7 @@ fn batch_limits(model: &ModelSection) -> BatchLimits {
 }
 
 /// The model `name`, told of where the stage names it, or the one that it answers for.
-fn model(
-    cx: &mut Compile<'_>,
-    name: &str,
-    section: &ModelSection,
-    at: &Spanned<String>,
-) -> Option<Model> {
-    let price = section.price.iter();
-    let price = price.flat_map(|price| {
-        let shares = [price.cached_input, price.cache_write, price.batch];
-        [Some(price.input), Some(price.output)].into_iter().chain(shares)
-    });
-    let numbers = price.flatten().chain(section.temperature).chain(section.top_p);
-    for number in numbers {
-        if !number.is_finite() || number < 0.0 {
-            let message = format!("model `{name}` has the number {number}");
-            let help = "prices and temperatures are 0 or more";
-            cx.fail(at.span(), message, Some(help.into()));
-            return None;
-        }
-    }
+fn model(name: &str, section: &ModelSection) -> Option<Model> {
     // One that cannot be used was told, and replaced, when the manifest was read.
     let base_url = address(&section.base_url.resolve().ok()?).ok()?;
     let chat = Chat {
