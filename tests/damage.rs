@@ -157,9 +157,11 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
 }
 
+/// But for the logs, of which each run leaves its own.
 fn names(folder: &Path) -> Vec<String> {
     let name = |path: PathBuf| path.file_name().expect("a name").display().to_string();
-    files(folder).into_iter().map(name).collect()
+    let files = files(folder).into_iter();
+    files.filter(|path| !path.starts_with(folder.join("logs"))).map(name).collect()
 }
 
 fn length(path: &Path) -> u64 {
