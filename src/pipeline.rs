@@ -12,7 +12,7 @@ use crate::manifest::{
     Elsewhere, INSIDE, Manifest, Problem, Problems, ProfileChoice, Project, SourceText, StageDecl,
     did_you_mean, nearest,
 };
-use crate::stages::{self, Columns, Compile, Compiled, Expect, InputInfo, Kind};
+use crate::stages::{Columns, Compile, Compiled, Expect, InputInfo, Kind, Kinds};
 use crate::store::{FileState, Store, Stretches, input_note};
 use crate::table::{Format, ReadError, Row, all_fields, fields_of, read_rows};
 
@@ -31,6 +31,8 @@ pub struct LoadOptions {
     pub addresses: BTreeMap<String, String>,
     /// Settings of stages that stand in for what the manifest says.
     pub instead: Vec<Instead>,
+    /// What a stage's `kind` may be.
+    pub kinds: Kinds,
 }
 
 /// A setting of a stage that names a file, and the file that it is to name.
@@ -131,7 +133,7 @@ impl Pipeline {
             let decls = manifest.stages.iter_mut().filter(|decl| decl.name == *stage);
             decls.for_each(|decl| decl.set(setting, path));
         }
-        let pipeline = build(&manifest, options.cassette.clone(), &mut problems);
+        let pipeline = build(&manifest, &options.kinds, options.cassette.clone(), &mut problems);
         match pipeline {
             Some(pipeline) if problems.is_empty() => Ok(pipeline),
             _ => Err(problems),
@@ -170,6 +172,7 @@ impl Pipeline {
 
 fn build(
     manifest: &Manifest<'_>,
+    kinds: &Kinds,
     cassette: Option<Arc<Cassette>>,
     problems: &mut Problems,
 ) -> Option<Pipeline> {
@@ -205,7 +208,7 @@ fn build(
             Some(InputRef::File { path, name }) => file_info(manifest, path, name, decl, problems),
         });
         let known: Vec<InputInfo> = known.collect();
-        let Some(kind) = kind_of(manifest, decl, problems) else {
+        let Some(kind) = kind_of(manifest, kinds, decl, problems) else {
             continue;
         };
         if decl.aside.iter().any(|key| key == "inputs") {
@@ -228,7 +231,7 @@ fn build(
             compiled[at] = Some(done);
         }
     }
-    let outputs = outputs(manifest, problems);
+    let outputs = outputs(manifest, kinds, problems);
     check_outputs(manifest, &inputs, &compiled, &outputs, problems);
     let cassette = match (cassette, &manifest.profile.cassette) {
         (Some(given), _) => Some(given),
@@ -251,7 +254,7 @@ fn build(
         stages.push(Stage {
             name: decl.name.clone(),
             description: decl.common.description.clone(),
-            kind: stages::kind(decl.common.kind.get_ref())?,
+            kind: kinds.find(decl.common.kind.get_ref())?,
             inputs: inputs[at].iter().filter_map(|input| input.found.clone()).collect(),
             outputs: outputs[at].clone(),
             failed_file: failed_file(manifest, decl, &outputs[at]),
@@ -417,13 +420,14 @@ fn order(manifest: &Manifest<'_>, inputs: &[Vec<Source>], problems: &mut Problem
 
 fn kind_of(
     manifest: &Manifest<'_>,
+    kinds: &Kinds,
     decl: &StageDecl<'_>,
     problems: &mut Problems,
 ) -> Option<&'static dyn Kind> {
     let name = decl.common.kind.get_ref();
-    let found = stages::kind(name);
+    let found = kinds.find(name);
     if found.is_none() {
-        let known = stages::REGISTRY.into_iter().map(|kind| kind.name());
+        let known = kinds.names();
         let problem = Problem::new(format!("there is no kind `{name}`"))
             .at(&manifest.source, decl.common.kind.span())
             .help_if(did_you_mean(name, known));
@@ -498,7 +502,7 @@ fn columns_of(manifest: &Manifest<'_>, path: &str, full: &Path) -> Result<Vec<St
 }
 
 /// Each stage's outputs, with the profile's folder in place of `data/`.
-fn outputs(manifest: &Manifest<'_>, problems: &mut Problems) -> Vec<Vec<String>> {
+fn outputs(manifest: &Manifest<'_>, kinds: &Kinds, problems: &mut Problems) -> Vec<Vec<String>> {
     let data = manifest.profile.data.as_deref().map(|data| data.trim_end_matches('/'));
     let place = |path: &str| match (data, path.strip_prefix("data/")) {
         (Some(data), Some(rest)) => format!("{data}/{rest}"),
@@ -510,13 +514,13 @@ fn outputs(manifest: &Manifest<'_>, problems: &mut Problems) -> Vec<Vec<String>>
         for output in &decl.common.outputs {
             let path = place(output.get_ref());
             let wrong = match manifest.project.resolve(&path) {
-                Err(what) => Some((what, below_data(decl))),
-                Ok(_) if !may_hold(&path, decl) => Some(no_format(&path, decl)),
+                Err(what) => Some((what, below_data(kinds, decl))),
+                Ok(_) if !may_hold(&path, kinds, decl) => Some(no_format(&path, kinds, decl)),
                 Ok(full) if full.is_dir() => {
                     Some(("it is a folder".into(), "give the output another name".into()))
                 }
                 Ok(_) if manifest.project.plain(Path::new(&path)).starts_with("cache") => {
-                    Some(("`cache/` belongs to the store".into(), below_data(decl)))
+                    Some(("`cache/` belongs to the store".into(), below_data(kinds, decl)))
                 }
                 Ok(_) => None,
             };
@@ -533,15 +537,15 @@ fn outputs(manifest: &Manifest<'_>, problems: &mut Problems) -> Vec<Vec<String>>
 }
 
 /// What helps where an output leads somewhere else.
-fn below_data(decl: &StageDecl<'_>) -> String {
-    let extension = if makes_documents(decl) { "html" } else { "json" };
+fn below_data(kinds: &Kinds, decl: &StageDecl<'_>) -> String {
+    let extension = if makes_documents(kinds, decl) { "html" } else { "json" };
     format!("write it in the project: `data/{}.{extension}`", decl.name)
 }
 
 /// Why a file of that name cannot hold what a stage makes, and what helps.
-fn no_format(path: &str, decl: &StageDecl<'_>) -> (String, String) {
+fn no_format(path: &str, kinds: &Kinds, decl: &StageDecl<'_>) -> (String, String) {
     let is_document = Format::of(Path::new(path)).is_some_and(|format| !format.is_table());
-    match (makes_documents(decl), is_document) {
+    match (makes_documents(kinds, decl), is_document) {
         (true, _) => {
             let what = "its extension is none of .html, .md, .json, .jsonl or .csv";
             (what.into(), format!("name a page: `data/{}.html`", decl.name))
@@ -558,12 +562,13 @@ fn no_format(path: &str, decl: &StageDecl<'_>) -> (String, String) {
 }
 
 /// Whether a file of that name can hold what a stage makes.
-fn may_hold(path: &str, decl: &StageDecl<'_>) -> bool {
-    Format::of(Path::new(path)).is_some_and(|format| format.is_table() || makes_documents(decl))
+fn may_hold(path: &str, kinds: &Kinds, decl: &StageDecl<'_>) -> bool {
+    Format::of(Path::new(path))
+        .is_some_and(|format| format.is_table() || makes_documents(kinds, decl))
 }
 
-fn makes_documents(decl: &StageDecl<'_>) -> bool {
-    stages::kind(decl.common.kind.get_ref()).is_some_and(|kind| kind.makes_documents())
+fn makes_documents(kinds: &Kinds, decl: &StageDecl<'_>) -> bool {
+    kinds.find(decl.common.kind.get_ref()).is_some_and(|kind| kind.makes_documents())
 }
 
 /// Where a stage tells of its failed rows: beside its first output, or under its own name.

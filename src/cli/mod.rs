@@ -25,6 +25,7 @@ mod status;
 mod style;
 mod try_;
 mod verify;
+mod watch;
 mod what;
 mod why;
 
@@ -103,6 +104,8 @@ enum Command {
     Init(init::Arguments),
     /// Bring the outputs up to date
     Run(run::Arguments),
+    /// Run what costs nothing whenever a file is saved, and ask before what costs
+    Watch(watch::Arguments),
     /// Tell what a run would do, and what it would cost; calls nobody
     Plan(plan::Arguments),
     /// Tell what changed since a stage last ran, or where a row comes from
@@ -234,6 +237,7 @@ pub fn main() -> ExitCode {
     let work = std::panic::AssertUnwindSafe(|| match &cli.command {
         Command::Init(arguments) => init::main(arguments, &cli.shared, &style),
         Command::Run(arguments) => run::main(arguments, &cli.shared, &style),
+        Command::Watch(arguments) => watch::main(arguments, &cli.shared, &style),
         Command::Plan(arguments) => plan::main(arguments, &cli.shared, &style),
         Command::Why(arguments) => why::main(arguments, &cli.shared, &style),
         Command::Show(arguments) => show::main(arguments, &cli.shared, &style),

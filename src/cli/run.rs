@@ -103,12 +103,26 @@ pub(super) fn main(arguments: &Arguments, shared: &Shared, style: &Style) -> Exi
             return Exit::Fault;
         }
     };
+    let exit = once(pipeline, &options, style, arguments.json, &runtime);
+    // A program or a query that does not end by itself is not waited for.
+    runtime.shutdown_background();
+    exit
+}
+
+/// Runs, and tells how it ended.
+pub(super) fn once(
+    pipeline: Arc<Pipeline>,
+    options: &RunOptions,
+    style: &Style,
+    json: bool,
+    runtime: &tokio::runtime::Runtime,
+) -> Exit {
     open_logs(&pipeline);
     let progress = Progress::new(style);
     let watch = progress.clone();
     let result = runtime.block_on(run(
         pipeline.clone(),
-        &options,
+        options,
         move |event| watch.see(event),
         |handle| {
             let progress = progress.clone();
@@ -116,19 +130,17 @@ pub(super) fn main(arguments: &Arguments, shared: &Shared, style: &Style) -> Exi
         },
     ));
     progress.end();
-    // A program or a query that does not end by itself is not waited for.
-    runtime.shutdown_background();
     let summary = match result {
         Ok(summary) => summary,
         Err(error) => return refused(&pipeline, &error, style),
     };
-    if arguments.json {
+    if json {
         let text = serde_json::to_string(&summary).expect("summaries always serialize");
         style.result(&format!("{text}\n"));
     }
-    tell(&pipeline, &options, &summary, style);
+    tell(&pipeline, options, &summary, style);
     if summary.stopped.is_some() {
-        tell_left(&pipeline, &options, style);
+        tell_left(&pipeline, options, style);
     }
     match (summary.interrupted, summary.over_budget, summary.is_complete()) {
         (true, ..) => Exit::Interrupted,

@@ -16,6 +16,7 @@ mod look;
 mod online;
 mod outputs;
 mod plan;
+mod planned;
 mod ready;
 mod request;
 mod rows;
@@ -40,6 +41,7 @@ pub use history::{Logged, RunEnd, RunRecord, StageRun, log};
 pub use look::{Look, LookError};
 pub use online::{Check, CheckKind, CheckState, Left, online};
 pub use plan::{Effort, Plan, PlanState, StagePlan, plan};
+pub use planned::{Planned, Running};
 pub use ready::unready;
 pub use request::{
     AskedRow, Said, TriedRow, TryError, TryOptions, Which, asked_rows, recorded, try_rows,

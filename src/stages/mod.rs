@@ -31,7 +31,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use schemars::{Schema, SchemaGenerator};
+pub use schemars::{Schema, SchemaGenerator};
 use thiserror::Error;
 
 use crate::clients::{Asking, CallError, Chat, Completion, Github, Request, Transport};
@@ -40,7 +40,7 @@ use crate::programs::Condition;
 use crate::store::{Artifact, Made, Store, StoreError};
 use crate::table::Row;
 
-/// Every kind there is.
+/// Every kind there is here.
 pub const REGISTRY: [&dyn Kind; 9] = [
     &github::Github,
     &llm::Llm,
@@ -53,9 +53,37 @@ pub const REGISTRY: [&dyn Kind; 9] = [
     &report::ReportKind,
 ];
 
-/// The kind of that name.
-pub fn kind(name: &str) -> Option<&'static dyn Kind> {
-    REGISTRY.into_iter().find(|kind| kind.name() == name)
+/// The kinds that a manifest may name: those that there are, and a program's own.
+#[derive(Clone)]
+pub struct Kinds(Vec<&'static dyn Kind>);
+
+impl Default for Kinds {
+    fn default() -> Kinds {
+        Kinds(REGISTRY.to_vec())
+    }
+}
+
+impl std::fmt::Debug for Kinds {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.names()).finish()
+    }
+}
+
+impl Kinds {
+    /// With one more. It goes before one of the same name.
+    pub fn with(mut self, kind: &'static dyn Kind) -> Kinds {
+        self.0.insert(0, kind);
+        self
+    }
+
+    /// The kind of that name.
+    pub fn find(&self, name: &str) -> Option<&'static dyn Kind> {
+        self.0.iter().copied().find(|kind| kind.name() == name)
+    }
+
+    pub fn names(&self) -> impl Iterator<Item = &'static str> {
+        self.0.iter().map(|kind| kind.name())
+    }
 }
 
 /// A kind of stage.
