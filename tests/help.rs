@@ -22,6 +22,21 @@ fn commands() -> Vec<Vec<String>> {
     found
 }
 
+/// The words of a command line; what stands in single quotes is one.
+fn words(line: &str) -> Vec<String> {
+    let mut words = vec![String::new()];
+    let mut quoted = false;
+    for c in line.chars() {
+        match c {
+            '\'' => quoted = !quoted,
+            ' ' if !quoted => words.push(String::new()),
+            c => words.last_mut().expect("a word").push(c),
+        }
+    }
+    words.retain(|word| !word.is_empty());
+    words
+}
+
 /// The examples at the end of a help.
 fn examples(help: &str) -> Vec<String> {
     let lines = help.trim_end().lines().rev();
@@ -53,7 +68,7 @@ fn every_help_ends_with_examples_that_parse() {
             let typed = example.split(" > ").next().unwrap();
             let start = format!("flow {}", path.join(" "));
             assert!(typed.starts_with(start.trim()), "{example} is no example of {start}");
-            let parsed = flow::cli::command().try_get_matches_from(typed.split_whitespace());
+            let parsed = flow::cli::command().try_get_matches_from(words(typed));
             // To show the help is what `flow help run` is for.
             if let Err(error) = parsed
                 && error.kind() != clap::error::ErrorKind::DisplayHelp

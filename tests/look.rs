@@ -283,7 +283,7 @@ fn a_query_reads_tables_of_every_sort_and_writes_nothing() {
         says(&space.flow(&["query", write]).expect(2), &["the query cannot be used"]);
     }
     let stacked = space.flow(&["show", "items", "--where", "1; DELETE FROM items"]).expect(2);
-    says(&stacked, &["the condition cannot be used: not authorized"]);
+    says(&stacked, &["the condition cannot be used: it does more than read"]);
     let after = files(space.path());
     let differs = |name: &&String| before.get(*name) != after.get(*name);
     let differ: Vec<&String> = before.keys().chain(after.keys()).filter(differs).collect();
@@ -426,7 +426,7 @@ fn an_answer_that_is_no_good_says_what_is_wrong() {
     simulator.fault(json!({"path": "/v1", "status": 503, "times": 1}));
     space.write("other.md", "Name {{ title }}\n");
     let failed = space.flow(&["try", "label", "--row", "1", "--prompt", "other.md"]).expect(1);
-    says(&failed, &["no answer: no answer after 1 attempts", "503"]);
+    says(&failed, &["no answer: no answer after 1 attempt", "503"]);
 }
 
 #[test]

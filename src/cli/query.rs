@@ -10,10 +10,13 @@ use crate::manifest::clean;
 use crate::table::{Column, Types};
 
 #[derive(Args)]
-#[command(after_help = "Example: how many bugs there are of each symptom\n  \
-    flow query \"SELECT symptom, count(*) AS bugs FROM symptom GROUP BY symptom ORDER BY bugs DESC\"\n\n\
-    Every stage, inline table and file is a table by its name; one with `-` in its name is quoted: \
-    \"root-cause\". The functions are those of stages of kind `sql`. Nothing is written.")]
+#[command(
+    after_help = "Every stage, inline table and file is a table by its name; one with `-` in its name is quoted: \
+    \"root-cause\". The functions are those of stages of kind `sql`. Nothing is written.
+
+Example:
+  flow query 'SELECT symptom, count(*) AS bugs FROM symptom GROUP BY symptom ORDER BY bugs DESC'"
+)]
 pub(super) struct Arguments {
     /// One SQLite query
     #[arg(value_name = "SELECT")]

@@ -15,8 +15,8 @@ use crate::manifest::clean;
 use crate::programs::tokens;
 
 #[derive(Args)]
-#[command(after_help = "Example: what the model is told of one issue\n  \
-    flow render classify --row number=12")]
+#[command(after_help = "Example:
+  flow render classify --row number=12")]
 pub(super) struct Arguments {
     /// The stage: one that asks a model, or GitHub
     stage: String,

@@ -11,8 +11,10 @@ use crate::manifest::clean;
 use crate::stages::{StageError, rows_where};
 
 #[derive(Args)]
-#[command(after_help = "Example: the first bugs that the model is sure of\n  \
-    flow show classify --where \"is_bug_related AND confidence > 0.9\" --limit 5")]
+#[command(after_help = "Examples:
+  flow show classify
+  flow show classify --where 'is_bug_related AND confidence > 0.9' --limit 5
+  flow show labels --format jsonl")]
 pub(super) struct Arguments {
     /// The stage, or one of its outputs
     stage: String,

@@ -16,10 +16,14 @@ use crate::manifest::{Problem, Problems, Project, clean};
 use crate::pipeline::{Instead, Pipeline};
 
 #[derive(Args)]
-#[command(after_help = "Example: how another prompt does on one issue\n  \
-    flow try classify --row number=12 --prompt prompts/classify.strict.md\n\n\
-    What is recorded is not paid for again, and what is asked now is kept like any call. No output \
-    changes, and no table.")]
+#[command(
+    after_help = "What is recorded is not paid for again, and what is asked now is kept like any call. No output \
+    changes, and no table.
+
+Examples:
+  flow try classify -n 3
+  flow try classify --row number=12 --prompt prompts/classify.strict.md"
+)]
 pub(super) struct Arguments {
     /// The stage: one that asks a model
     stage: String,

@@ -73,7 +73,7 @@ pub struct StageSummary {
     #[serde(default)]
     pub cost_usd: f64,
     /// What the answers took, by the model that was asked.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(skip)]
     pub taken: BTreeMap<String, Taken>,
     /// Why it failed, was skipped or is incomplete: for failed rows the reason of the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -2,7 +2,7 @@
 //! whose events come as a stream.
 
 use std::pin::Pin;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::task::{Context, Poll};
 
 use futures::Stream;
@@ -58,9 +58,19 @@ impl Planned {
         let begun = handle.clone();
         let (pipeline, options) = (self.pipeline, self.options);
         let task = tokio::spawn(async move {
-            // Whether somebody listens changes nothing.
-            let tell = move |event| drop(sender.send(event));
-            run(pipeline, &options, tell, |handle| drop(begun.set(handle))).await
+            // The means to stop the run outlive it, and what tells of events with them: the stream is
+            // closed when the run ends, not when nobody is left who could tell.
+            let sender = Arc::new(Mutex::new(Some(sender)));
+            let open = sender.clone();
+            let tell = move |event| {
+                if let Some(sender) = &*lock(&open) {
+                    // Whether somebody listens changes nothing.
+                    let _ = sender.send(event);
+                }
+            };
+            let ended = run(pipeline, &options, tell, |handle| drop(begun.set(handle))).await;
+            lock(&sender).take();
+            ended
         });
         Running { events, handle, task }
     }
@@ -89,6 +99,10 @@ impl Running {
     pub async fn summary(self) -> Result<Summary, RunError> {
         self.task.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
     }
+}
+
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 impl Stream for Running {
