@@ -6,7 +6,7 @@ mod support;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use support::{TestSpace, repository};
+use support::{TestSpace, copy, repository};
 
 /// Blocks that call GitHub and a provider: the commands in them are known, and that is all.
 const WITH_KEYS: [&str; 1] = ["export GITHUB_TOKEN=..."];
@@ -112,8 +112,12 @@ fn every_command_of_the_pages_runs_as_it_stands() {
         if block.script.starts_with("flow export") {
             space.run(&["--profile", "sample"]).expect(0);
         }
+        // It stands in a folder of its own: a project is made beside it.
+        let outer = TestSpace::new();
+        let folder = outer.path().join("repository");
+        copy(space.path(), &folder);
         println!("{}:{} {}", block.page, block.line, block.section);
-        run(block, &path, space.path());
+        run(block, &path, &folder);
     }
     assert_eq!(exempt, WITH_KEYS.len());
 }

@@ -12,13 +12,13 @@ use crate::package::{Finding, PackageError, Packing};
 use crate::store::Lock;
 
 const EXAMPLE: &str = "\
-Example:
-  flow export study.tar.zst --profile sample
-  flow verify study.tar.zst
-
 The package holds the manifest, what stages read, the outputs, and the calls that they stand on.
 Nothing is written where a stage is not up to date, where an output was edited, or where something
-looks like a secret and is not allowed.";
+looks like a secret and is not allowed.
+
+Examples:
+  flow export study.tar.zst
+  flow export study.tar.zst --profile sample --without-bodies";
 
 #[derive(Args)]
 #[command(after_help = EXAMPLE)]

@@ -14,12 +14,12 @@ use crate::package::{Compared, Comparison, PackageError, State, Unpacked, compar
 use crate::pipeline::Pipeline;
 
 const EXAMPLE: &str = "\
-Example:
-  flow verify study.tar.zst
-
 The package is unpacked into a temporary folder and run there from its own calls: nothing is asked,
 and no key is needed. A package without bodies is compared with the project in this folder (or that of
-`-C`) instead.";
+`-C`) instead.
+
+Example:
+  flow verify study.tar.zst";
 
 #[derive(Args)]
 #[command(after_help = EXAMPLE)]
