@@ -177,7 +177,8 @@ fn as_many_are_under_way_as_the_server_turns_out_to_take() {
     let ran = space.run(&[]).expect(0);
     assert_eq!(ran.stage("label")["rows"], 2000);
     let [most, refused] = at_once(&simulator);
-    assert!((41..=80).contains(&most), "doubled past what there was room for: {most}");
+    // Refusals are told at the end of a round: it may have doubled once more by then.
+    assert!((41..=128).contains(&most), "doubled past what there was room for: {most}");
     // Cut at the first refusal, and then one more after each round.
     assert!((1..=300).contains(&refused), "{refused} were refused");
 }

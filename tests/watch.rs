@@ -97,7 +97,7 @@ fn what_costs_nothing_runs_and_what_costs_is_asked_for() {
     let simulator = Simulator::start(&[]);
     let space = space(&simulator);
     let mut watch = Watch::start(&space);
-    watch.until("1 stage would call somebody");
+    watch.until("1 stage would run: 2 calls to make");
     assert_eq!((space.rows("data/long.jsonl").len(), simulator.total()), (2, 0));
     watch.until("runs them");
     watch.types("n\ny\n");

@@ -29,7 +29,7 @@ enum For {
 }
 
 /// Commands that take the name of a stage.
-const WITH_STAGES: &str = "run plan why graph accept diff";
+const WITH_STAGES: &str = "run plan why show render try graph accept diff";
 
 pub(super) fn main(arguments: &Arguments, shared: &Shared, style: &Style) -> Exit {
     match arguments.shell {

@@ -44,6 +44,9 @@ pub(super) fn main(arguments: &Arguments, shared: &Shared, style: &Style) -> Exi
         style.result(&format!("{text}\n"));
     } else {
         style.result(&told(&plan, style));
+        if pipeline.profile.offline && plan.effort.calls > 0 {
+            style.warn("this profile makes no call (`offline = true`): rows whose calls are not recorded fail");
+        }
     }
     Exit::Done
 }

@@ -30,6 +30,7 @@ struct Shown {
 struct Line {
     bar: ProgressBar,
     failed: u64,
+    known: u64,
     calls: u64,
     calls_cached: u64,
     cost_usd: f64,
@@ -40,6 +41,9 @@ impl Line {
     /// What it has asked, spent and failed at so far.
     fn spent(&self) -> String {
         let mut parts = Vec::new();
+        if self.known > 0 {
+            parts.push(format!("{} known", grouped(self.known)));
+        }
         if self.calls > 0 {
             parts.push(count(self.calls, "call"));
         }
@@ -96,8 +100,13 @@ impl Progress {
                 tracing::info!(stage, rows, "started");
                 self.start(stage, rows);
             }
-            Event::RowDone { stage, calls, calls_cached, cost_usd, .. } => {
+            Event::RowDone { stage, known, calls, calls_cached, cost_usd } => {
                 self.step(&stage, |line| {
+                    if known {
+                        line.known += 1;
+                        // What was there before says nothing of the pace.
+                        line.bar.reset_eta();
+                    }
                     (line.calls, line.calls_cached, line.cost_usd) =
                         (calls, calls_cached, cost_usd);
                 });
@@ -158,16 +167,21 @@ impl Progress {
 
     fn start(&self, stage: String, rows: Option<u64>) {
         let template = match rows {
-            Some(_) => "  {prefix:<24} {bar:24} {pos}/{len}  {rate}  {eta} left  {msg}",
-            None => "  {prefix:<24} {spinner} {pos} rows so far  {elapsed}  {msg}",
+            Some(_) => "  {prefix:<16} {bar:12} {pos}/{len}  {pace}  {wide_msg}",
+            None => "  {prefix:<16} {spinner} {pos} rows so far  {elapsed}  {wide_msg}",
         };
         let rate = |state: &ProgressState, out: &mut dyn std::fmt::Write| {
-            // What cannot be drawn is not drawn.
-            let _ = write!(out, "{:.1}/s", state.per_sec());
+            let seconds = state.eta().as_secs();
+            // What cannot be drawn is not drawn. Before the first row is done nobody knows the pace.
+            let _ = match (state.pos(), state.per_sec()) {
+                (0, _) => write!(out, "{} s so far", state.elapsed().as_secs()),
+                (_, pace) if seconds < 120 => write!(out, "{pace:.1}/s  {seconds} s left"),
+                (_, pace) => write!(out, "{pace:.1}/s  {} min left", seconds / 60),
+            };
         };
         let style = ProgressStyle::with_template(template)
             .expect("the templates are well formed")
-            .with_key("rate", rate);
+            .with_key("pace", rate);
         if let Some(line) = self.stages().get(&stage) {
             // Its rows ran ahead; now it is known how many there are.
             line.bar.set_style(style);
@@ -184,7 +198,12 @@ impl Progress {
         }
         let (calls, calls_cached, cost_usd) = (0, 0, 0.0);
         let told = Instant::now();
-        self.stages().insert(stage, Line { bar, failed: 0, calls, calls_cached, cost_usd, told });
+        if !self.terminal {
+            let rows = rows.map(|rows| format!(", {}", count(rows, "row"))).unwrap_or_default();
+            self.line(&format!("{stage}: started{rows}"));
+        }
+        self.stages()
+            .insert(stage, Line { bar, failed: 0, known: 0, calls, calls_cached, cost_usd, told });
     }
 
     /// Tells how long a pause takes and when it is over, and counts it down.

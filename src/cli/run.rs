@@ -240,15 +240,25 @@ fn refused(pipeline: &Pipeline, error: &RunError, style: &Style) -> Exit {
     }
 }
 
+/// So many stages that were not reached are named.
+const MANY: usize = 5;
+
 fn tell(pipeline: &Pipeline, options: &RunOptions, summary: &Summary, style: &Style) {
     let width = summary.stages.iter().map(|stage| stage.name.chars().count()).max().unwrap_or(0);
+    // Of many that were not reached one line is enough.
+    let skipped = |stage: &&StageSummary| stage.state == StageState::Skipped;
+    let many = summary.stages.iter().filter(skipped).count();
     for stage in &summary.stages {
         match stage.state {
             StageState::Failed | StageState::Incomplete => {
                 style.warn(&stage_line(stage, width, style));
             }
+            StageState::Skipped if many > MANY => {}
             _ => style.say(&stage_line(stage, width, style)),
         }
+    }
+    if many > MANY {
+        style.say(&format!("  {} more were not reached", count(many as u64, "stage")));
     }
     for stage in &summary.stages {
         if let Some(file) = &stage.failed_file {
@@ -275,6 +285,10 @@ fn tell(pipeline: &Pipeline, options: &RunOptions, summary: &Summary, style: &St
         count(summary.calls, "call"),
         grouped(summary.calls_cached),
     );
+    let known: u64 = summary.stages.iter().map(|stage| stage.rows_memo).sum();
+    if known > 0 {
+        line.push_str(&format!(", {} known before", count(known, "row")));
+    }
     if summary.tokens_in + summary.tokens_out > 0 {
         line.push_str(&format!(
             ", {} tokens in, {} out",
@@ -319,7 +333,8 @@ fn for_rows(kind: Option<FailedKind>, offline: bool) -> &'static str {
             "`--retry-failed` asks again; so does another prompt, schema, check, model or address"
         }
         Some(FailedKind::Passing) if offline => {
-            "calls are made without `--offline`, under a profile that is not offline"
+            "what is not recorded was not asked: this run makes no call (`--offline`, or `offline = true` in \
+             its profile)"
         }
         Some(FailedKind::Passing) => "run again: what failed in passing is tried once more",
         _ => "mend the row, or what the stage asks of it, and run again",
@@ -377,6 +392,17 @@ fn where_to_look(pipeline: &Pipeline, options: &RunOptions, summary: &Summary, s
     let outputs = last.filter(made).flat_map(|stage| &stage.outputs);
     let outputs: Vec<String> =
         outputs.map(|output| pipeline.placed(output, options.choices.limit)).collect();
+    if !summary.is_complete() {
+        let documents = pipeline.stages.iter().filter(|stage| stage.kind.makes_documents());
+        let lacking = |stage: &&Stage| {
+            let found = summary.stages.iter().find(|summary| summary.name == stage.name);
+            found.is_some_and(|summary| summary.state == StageState::Incomplete)
+        };
+        for stage in documents.filter(lacking) {
+            let name = &stage.name;
+            style.warn(&format!("`{name}` was made of tables that lack rows: do not rely on it"));
+        }
+    }
     if !outputs.is_empty() {
         let outputs = clean(&outputs.join("\n         "));
         style.say(&format!("{} {outputs}", style.paint("look at:", BOLD)));

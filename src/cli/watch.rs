@@ -10,7 +10,7 @@ use clap::Args;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
-use super::style::{Style, count};
+use super::style::Style;
 use super::{Exit, Shared, run};
 use crate::engine::{Choices, Look, Plan, PlanState, RunOptions, plan};
 use crate::manifest::clean;
@@ -55,7 +55,10 @@ pub(super) fn main(arguments: &Arguments, shared: &Shared, style: &Style) -> Exi
         let mut waits = None;
         match shared.load(style) {
             // Its mistakes were told. What was looked at stays so until it can be read again.
-            Err(_) => files.extend(state_of([shared.file.clone()])),
+            Err(_) => {
+                files.extend(state_of([shared.file.clone()]));
+                style.say("waiting for a file to be saved (Ctrl-C ends)");
+            }
             Ok(pipeline) => {
                 let pipeline = Arc::new(pipeline);
                 files = state_of(paths(&pipeline, shared));
@@ -183,11 +186,14 @@ fn bring_up(
     let told = super::plan::told(&left, style);
     let sum = told.lines().last().unwrap_or_default();
     let how = match std::io::stdin().is_terminal() {
+        _ if pipeline.profile.offline => {
+            style.say(&format!("{sum}\nthis profile makes no call, and these are not recorded"));
+            return Ok(None);
+        }
         true => "y and Enter run them; or save a file (Ctrl-C ends)",
         false => "`flow run` runs them",
     };
-    let waiting = count(waiting as u64, "stage");
-    style.say(&format!("{waiting} would call somebody, or wait for one that would; {sum}\n{how}"));
+    style.say(&format!("{sum}\n{how}"));
     let options = RunOptions { chosen, command: "watch".into(), ..RunOptions::default() };
     Ok(Some((pipeline.clone(), options)))
 }

@@ -398,7 +398,8 @@ fn bound(name: &str, most: Option<u64>, last: Option<u64>) -> String {
         (Some(0), _) => format!("`{name}` has no table, and is not among the targets"),
         (Some(most), _) => format!("not known before `{name}` has run; at most {most} rows"),
         (None, Some(last)) => {
-            format!("not known before `{name}` has run; it had {last} rows the last time")
+            let rows = if last == 1 { "row" } else { "rows" };
+            format!("not known before `{name}` has run; it had {last} {rows} the last time")
         }
         (None, None) => format!("not known before `{name}` has run"),
     }

@@ -100,12 +100,12 @@ td a { display: inline-block; min-width: 11rem; overflow-wrap: anywhere; }
 td.n { white-space: nowrap; }
 details { margin-top: .4rem; font-size: .88rem; }
 summary { color: var(--soft); cursor: pointer; }
-figure img { max-width: 100%; min-width: 46rem; height: auto; }
+figure img { max-width: max(100%, 46rem); height: auto; }
 @media (max-width: 40rem) { nav ol { columns: 1; } body { font-size: 15px; } }
 @media print {
 main { max-width: none; padding: 0; } body { font-size: 10.5pt; } nav { display: none; }
 .scroll, .chart-box { overflow: visible; } table { font-size: 7.5pt; } th, td { padding-right: .4rem; \
-overflow-wrap: anywhere; } td a { min-width: 0; } td.n { white-space: normal; } figure img { min-width: 0; }
+overflow-wrap: anywhere; } td a { min-width: 0; } td.n { white-space: normal; } figure img { max-width: 100%; }
 .chart, tr { break-inside: avoid; } h2, h3, figcaption { break-after: avoid; }
 details:not([open]) { display: none; }
 }
