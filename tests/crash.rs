@@ -20,7 +20,7 @@ const ITEMS: u64 = 300;
 /// Kills before a run is let go on to the end.
 const KILLS_IN_A_ROUND: u64 = 10;
 /// An answer that came longer ago than this is stored.
-const COMMITTED_WITHIN_US: u64 = 5_000;
+const COMMITTED_WITHIN_US: u64 = 20_000;
 
 /// When a run is killed, in the order in which it comes by: once so many requests are answered since
 /// the round began, or once this output is written anew.

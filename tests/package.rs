@@ -446,7 +446,13 @@ fn without_bodies_there_is_none_and_it_is_compared() {
     let ran = verify().expect(0);
     assert!(ran.stdout.starts_with("the package holds no bodies and was not run"));
     assert!(ran.stdout.contains("\nsame      249 calls of 249\n"), "{}", ran.stdout);
-    assert!(ran.stdout.ends_with("the same is here: 32 outputs, 249 calls\n"), "{}", ran.stdout);
+    assert!(ran.stdout.ends_with("the same is here: 67 files, 249 calls\n"), "{}", ran.stdout);
+    // A study that asks by another prompt is another study.
+    let prompt = space.read("prompts/classify.md");
+    space.write("prompts/classify.md", format!("{prompt} Be brief."));
+    let ran = verify().expect(1);
+    assert!(ran.stdout.contains("differs   prompts/classify.md\n"), "{}", ran.stdout);
+    space.write("prompts/classify.md", prompt);
     let run = ["--profile", "sample", "--offline", "--cassette", "study.tar.zst"];
     let ran = space.run(&run).expect(2);
     assert!(ran.stderr.contains("study.tar.zst holds no bodies of answers"), "{}", ran.stderr);
@@ -475,7 +481,7 @@ fn without_bodies_there_is_none_and_it_is_compared() {
     };
     assert!(line("not here", &key(&here)) && line("differs ", &key(&second)), "{}", ran.stdout);
     assert!(ran.stdout.contains("differs   data/sample/llm_bugs.json\n"), "{}", ran.stdout);
-    assert!(ran.stdout.ends_with("1 of 32 outputs and 2 of 249 calls differ or are missing\n"));
+    assert!(ran.stdout.ends_with("1 of 67 files and 2 of 249 calls differ or are missing\n"));
 
     let elsewhere = alone(TestSpace::new());
     elsewhere.write("study.tar.zst", bytes(&space, "study.tar.zst"));

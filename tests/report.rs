@@ -529,3 +529,23 @@ fn the_sample_counts_each_bug_once() {
     assert!(left_out.clone().count() > 5);
     assert!(left_out.clone().all(|row| row["is_pr"] == false));
 }
+
+#[test]
+fn what_is_included_is_told_by_its_path_in_the_project_wherever_one_stands() {
+    let space = sample();
+    space.write("prompts/inner.md", "Look twice.\n");
+    let text = space.read("prompts/symptom.md");
+    space.write(
+        "prompts/symptom.md",
+        format!("{{% if false %}}{{% include \"prompts/inner.md\" %}}{{% endif %}}{text}"),
+    );
+    space.run(&["--profile", "sample", "calls"]).expect(0);
+    let here = space.read("data/sample/calls.json");
+    assert!(here.contains("[prompts/inner.md]\\nLook twice."), "{here}");
+    let path = space.path().to_str().expect("UTF-8").to_owned();
+    std::fs::remove_file(space.path().join("data/sample/calls.json")).expect("removed");
+    let elsewhere = TestSpace::new();
+    let manifest = format!("{path}/pipeline.toml");
+    elsewhere.run(&["-f", &manifest, "--profile", "sample", "calls"]).expect(0);
+    assert_eq!(space.read("data/sample/calls.json"), here);
+}

@@ -74,6 +74,15 @@ fn export(arguments: &Arguments, shared: &Shared, style: &Style) -> Result<Exit,
         let texts = count(allowed.len() as u64, "text");
         style.say(&format!("packed as allowed: {texts} that look like a secret"));
     }
+    if !packing.unset().is_empty() {
+        let names = packing.unset().join(", ");
+        style.say(&format!("not looked for, as they are not set here: the values of {names}"));
+    }
+    if !bodies {
+        for output in packing.kept_outputs() {
+            style.say(&clean(&format!("{output} stays: see that it shows no text of others")));
+        }
+    }
     packing.write(&arguments.package).map_err(failed)?;
     let (files, calls) = packing.counts();
     let size = arguments.package.metadata().map_or(0, |metadata| metadata.len());

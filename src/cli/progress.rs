@@ -198,10 +198,6 @@ impl Progress {
         }
         let (calls, calls_cached, cost_usd) = (0, 0, 0.0);
         let told = Instant::now();
-        if !self.terminal {
-            let rows = rows.map(|rows| format!(", {}", count(rows, "row"))).unwrap_or_default();
-            self.line(&format!("{stage}: started{rows}"));
-        }
         self.stages()
             .insert(stage, Line { bar, failed: 0, known: 0, calls, calls_cached, cost_usd, told });
     }

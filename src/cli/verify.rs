@@ -110,8 +110,8 @@ fn compared(package: &Unpacked, shared: &Shared, style: &Style) -> Result<Exit, 
     let comparison = look.and_then(|look| compare(package, &look));
     let comparison = comparison.map_err(|error| told(&error, style))?;
     style.result(
-        "the package holds no bodies and was not run: its outputs and calls are compared with those \
-         of this project\n",
+        "the package holds no bodies and was not run: its manifest, what stages read, its outputs and \
+         its calls are compared with those of this project\n",
     );
     lines(&comparison.outputs, style);
     let calls = &comparison.calls;
@@ -121,11 +121,15 @@ fn compared(package: &Unpacked, shared: &Shared, style: &Style) -> Result<Exit, 
     let same = count((calls.len() - other.len()) as u64, "call");
     style.result(&format!("same      {same} of {}\n", calls.len()));
     let last = match comparison.is_same() {
-        true => format!("the same is here: {}, {}", outputs_of(&comparison.outputs), same),
+        true => format!(
+            "the same is here: {}, {}",
+            count(comparison.outputs.len() as u64, "file"),
+            same
+        ),
         false => format!(
             "not the same is here: {} of {} and {} of {} differ or are missing",
             differ(&comparison.outputs),
-            outputs_of(&comparison.outputs),
+            count(comparison.outputs.len() as u64, "file"),
             other.len(),
             count(calls.len() as u64, "call"),
         ),

@@ -33,6 +33,7 @@ pub struct Packing<'a> {
     /// Where each file stands; the cassette is made as it is read.
     places: BTreeMap<String, PathBuf>,
     findings: Vec<Finding>,
+    unset: Vec<String>,
 }
 
 impl<'a> Packing<'a> {
@@ -63,8 +64,8 @@ impl<'a> Packing<'a> {
             files: Vec::new(),
         };
         let places = files.iter().map(|(path, (_, place))| (path.clone(), place.clone())).collect();
-        let findings = Vec::new();
-        let mut packing = Packing { look, top, bodies, calls, listing, places, findings };
+        let (findings, unset) = (Vec::new(), Vec::new());
+        let mut packing = Packing { look, top, bodies, calls, listing, places, findings, unset };
         packing.look_through(&files)?;
         Ok(packing)
     }
@@ -72,6 +73,17 @@ impl<'a> Packing<'a> {
     /// What looks like a secret in what would be packed.
     pub fn findings(&self) -> &[Finding] {
         &self.findings
+    }
+
+    /// Variables whose values were not looked for: they are not set here.
+    pub fn unset(&self) -> &[String] {
+        &self.unset
+    }
+
+    /// Outputs that stay although bodies are left out: what they show is for people to look at.
+    pub fn kept_outputs(&self) -> impl Iterator<Item = &str> {
+        let kept = |listed: &&Listed| listed.role == Role::Output && !listed.left_out;
+        self.listing.files.iter().filter(kept).map(|listed| listed.path.as_str())
     }
 
     /// How many files the package holds beside its list, and how many calls.
@@ -113,6 +125,7 @@ impl<'a> Packing<'a> {
         let found = scan.look(LISTING, &listing[..]);
         findings.extend(found.map_err(|error| unreadable(LISTING, error))?);
         self.findings = findings;
+        self.unset = scan.unset;
         Ok(())
     }
 

@@ -70,6 +70,8 @@ const DEEPEST: usize = 4;
 pub struct Scan {
     /// Variables with their values.
     values: Vec<(String, String)>,
+    /// Variables that are not set here: their values cannot be looked for.
+    pub unset: Vec<String>,
 }
 
 impl Scan {
@@ -80,15 +82,18 @@ impl Scan {
         if let Ok(table) = manifest.parse::<Table>() {
             variables(&Value::Table(table), &mut names);
         }
-        let mut values = Vec::new();
+        let (mut values, mut unset) = (Vec::new(), Vec::new());
         for name in names {
-            let Some(value) = secret_in(&name) else { continue };
+            let Some(value) = secret_in(&name) else {
+                unset.push(name);
+                continue;
+            };
             // A secret of many lines is found by any of them.
             let lines =
                 value.lines().map(str::trim).filter(|line| line.chars().count() >= SHORTEST);
             values.extend(lines.map(|line| (name.clone(), line.to_owned())));
         }
-        Scan { values }
+        Scan { values, unset }
     }
 
     /// What of `text`, which is read once and a line at a time, looks like a secret.
@@ -135,12 +140,20 @@ impl Scan {
             }
         }
         for shape in &SHAPES {
+            let mut end = 0;
             for at in memmem::find_iter(text, shape.begins.as_bytes()) {
+                // What stands inside of one that was found is that one.
+                if at < end {
+                    continue;
+                }
                 // Inside of a word it is none: `risk-...`.
                 let inside = at.checked_sub(1).is_some_and(|before| alphanumeric(text[before]));
                 let rest = &text[at + shape.begins.len()..];
                 let follow = rest.iter().take_while(|byte| (shape.follows)(**byte)).count();
-                if !inside && follow >= shape.least {
+                end = at + shape.begins.len() + follow;
+                let wordy = ["sk-", "hf_"].contains(&shape.begins);
+                let likely = !wordy || is_by_chance(&rest[..follow]);
+                if !inside && follow >= shape.least && likely {
                     let secret = &text[at..at + shape.begins.len() + follow];
                     hits.push(Hit::new(shape.kind.to_owned(), secret));
                 }
@@ -148,6 +161,13 @@ impl Scan {
         }
         hits
     }
+}
+
+/// Whether it may have come about by chance, as keys do: words of a page's markup and a row of `x` have
+/// no digit, or few different characters.
+fn is_by_chance(text: &[u8]) -> bool {
+    let different: BTreeSet<u8> = text.iter().copied().collect();
+    different.len() >= 6 && text.iter().any(u8::is_ascii_digit)
 }
 
 /// What was found, wherever it was.
@@ -295,14 +315,15 @@ mod tests {
     use super::*;
 
     fn kinds(text: &str) -> Vec<String> {
-        let scan = Scan { values: vec![("KEY".into(), "pass/\"word\"é".into())] };
+        let values = vec![("KEY".into(), "pass/\"word\"é".into())];
+        let scan = Scan { values, unset: Vec::new() };
         let found = scan.look("f", text.as_bytes()).unwrap();
         found.into_iter().map(|it| format!("{} {} {}", it.line, it.kind, it.masked)).collect()
     }
 
     #[test]
     fn known_shapes_are_found_where_they_stand() {
-        let twenty = "a1".repeat(10);
+        let twenty = "a1b2c3d4e5f6g7h8i9j0";
         let found = |text: String| kinds(&format!("first\n{text}\n"));
         assert_eq!(found(format!("sk-{twenty}")), ["2 OpenAI key sk-a... (23 characters)"]);
         assert_eq!(found(format!("sk-proj-{twenty}")).len(), 1);
@@ -320,6 +341,9 @@ mod tests {
     fn what_only_resembles_them_is_not() {
         for text in [
             "a risk-abcdefghijklmnopqrstuvwxyz",
+            "sk-toggleable__content-arrow-link",
+            "sk-xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx",
+            "hf_xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx",
             "sk-too-short",
             "-----BEGIN PUBLIC KEY-----",
             "-----BEGIN CERTIFICATE-----",

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::open::Unpacked;
 use super::{CASSETTE, LISTING, Listed, PackageError, Role, measure, plain};
 use crate::clients::{Body, Cassette, read_bodiless, recorded_call};
-use crate::engine::{Event, Look, RunHandle, RunOptions, run};
+use crate::engine::{Event, Look, RunHandle, RunOptions, run, stood_on};
 use crate::pipeline::{LoadOptions, Pipeline};
 
 /// How something of a package stands beside what is here.
@@ -128,10 +128,21 @@ pub async fn replay(
 /// Compares the calls and outputs of a package without bodies with those of a project.
 pub fn compare(package: &Unpacked, look: &Look<'_>) -> Result<Comparison, PackageError> {
     let mut comparison = Comparison::default();
-    for output in package.listing.files.iter().filter(|listed| listed.role == Role::Output) {
-        let root = &look.pipeline.project.root;
-        comparison.outputs.push(compared(output, root, State::NotHere)?);
+    let root = &look.pipeline.project.root;
+    let listed = package.listing.files.iter().filter(|listed| listed.role != Role::Cassette);
+    for file in listed {
+        comparison.outputs.push(compared(file, root, State::NotHere)?);
     }
+    // What this project makes and the package does not tell of is another study's.
+    for path in look.pipeline.stages.iter().flat_map(|stage| &stage.outputs) {
+        let name = plain(Path::new(path)).unwrap_or_default();
+        if !package.listing.files.iter().any(|listed| listed.path == name) {
+            let what = format!("{path} (not in the package)");
+            comparison.outputs.push(Compared { what, state: State::Differs });
+        }
+    }
+    // Where one of them is gone, that is told of the call itself.
+    let mut ours = stood_on(look.pipeline, &look.store).unwrap_or_default();
     let file = File::open(package.folder.path.join(CASSETTE));
     let mut lines = BufReader::new(file.map_err(|error| unreadable(CASSETTE, error))?);
     let mut line = Vec::new();
@@ -145,16 +156,25 @@ pub fn compare(package: &Unpacked, look: &Look<'_>) -> Result<Comparison, Packag
             path: package.shown.clone(),
             what: format!("{CASSETTE}, line {number}: {what}"),
         })?;
+        ours.remove(&call.key);
         let cassette = look.pipeline.cassette.as_deref();
         let state = match recorded_call(cassette, &look.store, call.key)? {
             None => State::NotHere,
-            Some(ours) if ours.status == call.status && Body::of(&ours.body) == call.body => {
+            Some(ours)
+                if (ours.status, &ours.method, &ours.url)
+                    == (call.status, &call.method, &call.url)
+                    && Body::of(&ours.body) == call.body =>
+            {
                 State::Same
             }
             Some(_) => State::Differs,
         };
         let what = format!("{} {} (key {})", call.method, call.url, call.key.0.short());
         comparison.calls.push(Compared { what, state });
+    }
+    for key in ours {
+        let what = format!("key {} (not in the package)", key.0.short());
+        comparison.calls.push(Compared { what, state: State::Differs });
     }
     Ok(comparison)
 }

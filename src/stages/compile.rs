@@ -341,7 +341,10 @@ impl<'a> Compile<'a> {
         let mut text = source.text.clone();
         for included in more.iter().skip(1).filter(|_| name != "schema") {
             self.source(included);
-            text.push_str(&format!("\n\n[{}]\n{}", included.path, included.text));
+            // As the project has it, wherever one stands.
+            let path = std::path::Path::new(&included.path);
+            let path = path.strip_prefix(&self.manifest.project.root).unwrap_or(path);
+            text.push_str(&format!("\n\n[{}]\n{}", path.display(), included.text));
         }
         Some(text)
     }
