@@ -33,7 +33,7 @@ fn faults_strike_their_share_and_are_counted() {
             "refused": {"primary": 0, "secondary": 0},
             "most_at_once": 1,
             "most_in_a_minute": 101,
-            "models": {"batched": 0, "limits": {}}
+            "models": {"batched": 0, "limits": {}, "at_once": {"most": 0, "refused": 0}}
         })
     );
     simulator.send("DELETE", "/_stats", &[], "");

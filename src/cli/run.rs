@@ -258,7 +258,7 @@ fn tell(pipeline: &Pipeline, options: &RunOptions, summary: &Summary, style: &St
         }
     }
     if many > MANY {
-        style.say(&format!("  {} more were not reached", count(many as u64, "stage")));
+        style.say(&format!("  {} were not reached", count(many as u64, "stage")));
     }
     for stage in &summary.stages {
         if let Some(file) = &stage.failed_file {
