@@ -43,6 +43,7 @@ pub mod stages;
 pub mod stats;
 pub mod store;
 pub mod table;
+pub mod text;
 
 pub use engine::{
     Event, Planned, RunError, RunHandle, RunOptions, Running, StageState, StageSummary, Summary,

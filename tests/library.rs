@@ -1,7 +1,6 @@
 //! The library as a program sees it: load, plan, run, a stream of events; and kinds of its own.
 
 #[path = "../examples/own_kind.rs"]
-#[allow(dead_code)]
 mod own_kind;
 mod support;
 

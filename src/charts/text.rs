@@ -16,18 +16,7 @@ pub(super) fn clean(text: &str) -> String {
 
 /// Text as an attribute's or an element's content.
 pub(super) fn escape(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for c in clean(text).chars() {
-        match c {
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '"' => escaped.push_str("&quot;"),
-            '\'' => escaped.push_str("&#39;"),
-            c => escaped.push(c),
-        }
-    }
-    escaped
+    crate::text::escape(&clean(text))
 }
 
 /// Another name for each other text, of characters that an id in a page and a reference to it may

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use std::io::{IsTerminal, Write};
 
 use crate::manifest::clean;
+pub(super) use crate::text::grouped;
 
 /// What the terminal can show and the user wants to see.
 #[derive(Clone, Copy)]
@@ -101,19 +102,6 @@ pub(super) fn minute(at: i64) -> String {
     // A clock that tells no time of this calendar is shown as 1970.
     let at = jiff::Timestamp::from_millisecond(at).unwrap_or_default();
     at.strftime("%Y-%m-%d %H:%M UTC").to_string()
-}
-
-/// `12,345`
-pub(super) fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 /// `12.3 MB`

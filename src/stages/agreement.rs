@@ -13,6 +13,7 @@ use toml::Spanned;
 
 use super::{
     Columns, Compile, Compiled, Components, Input, Kind, Sink, StageError, TableStage, Work, World,
+    aside,
 };
 use crate::manifest::did_you_mean;
 use crate::stats::{self, Ratings, Score};
@@ -214,12 +215,7 @@ impl TableStage for Stage {
         world: &'a World,
     ) -> BoxFuture<'a, Result<Sink, StageError>> {
         let (stage, store) = (self.clone(), world.store.clone());
-        Box::pin(async move {
-            let work = move || stage.count(&inputs, &store, sink);
-            tokio::task::spawn_blocking(work)
-                .await
-                .map_err(|error| StageError::Failed(format!("the count ended badly: {error}")))?
-        })
+        Box::pin(async move { aside(move || stage.count(&inputs, &store, sink)).await })
     }
 }
 

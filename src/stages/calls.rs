@@ -14,6 +14,7 @@ use toml::Spanned;
 
 use super::{
     Columns, Compile, Compiled, Components, Input, Kind, Sink, StageError, TableStage, Work, World,
+    aside,
 };
 use crate::clients::{BATCH, Completion, Transport, Usage};
 use crate::manifest::{Manifest, Price, StageDecl, address, did_you_mean, with_fallbacks};
@@ -170,12 +171,9 @@ impl TableStage for Stage {
     ) -> BoxFuture<'a, Result<Sink, StageError>> {
         let (stage, store, transport) =
             (self.clone(), world.store.clone(), world.transport.clone());
-        Box::pin(async move {
-            let work = move || stage.gather(&inputs, &store, &transport, sink);
-            tokio::task::spawn_blocking(work)
-                .await
-                .map_err(|error| StageError::Failed(format!("gathering ended badly: {error}")))?
-        })
+        Box::pin(
+            async move { aside(move || stage.gather(&inputs, &store, &transport, sink)).await },
+        )
     }
 }
 

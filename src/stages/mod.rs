@@ -288,6 +288,14 @@ pub trait TableStage: Send + Sync {
     ) -> BoxFuture<'a, Result<Sink, StageError>>;
 }
 
+/// Does what keeps a processor busy, so that other stages go on meanwhile.
+async fn aside<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, StageError> + Send + 'static,
+) -> Result<T, StageError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| StageError::Failed(format!("its work ended badly: {error}")))?
+}
+
 /// A table that a stage reads.
 #[derive(Clone)]
 pub struct Input {

@@ -13,6 +13,7 @@ use toml::Spanned;
 
 use super::{
     Columns, Compile, Compiled, Components, Input, Kind, Sink, StageError, TableStage, Work, World,
+    aside,
 };
 use crate::stats;
 use crate::table::{Row, key_of};
@@ -171,12 +172,7 @@ impl TableStage for Stage {
         world: &'a World,
     ) -> BoxFuture<'a, Result<Sink, StageError>> {
         let (stage, store) = (self.clone(), world.store.clone());
-        Box::pin(async move {
-            let work = move || stage.draw(&inputs[0], &store, sink);
-            tokio::task::spawn_blocking(work)
-                .await
-                .map_err(|error| StageError::Failed(format!("the draw ended badly: {error}")))?
-        })
+        Box::pin(async move { aside(move || stage.draw(&inputs[0], &store, sink)).await })
     }
 }
 

@@ -20,7 +20,7 @@ use toml::Spanned;
 
 use super::{
     Columns, Compile, Compiled, Components, Input, InputInfo, Kind, Sink, StageError, TableStage,
-    Work, World, functions,
+    Work, World, aside, functions,
 };
 use crate::clients::CallError;
 use crate::manifest::{Problem, did_you_mean, nearest};
@@ -556,9 +556,7 @@ impl TableStage for Stage {
                     None => made,
                 }
             };
-            tokio::task::spawn_blocking(work)
-                .await
-                .map_err(|error| StageError::Failed(format!("the query ended badly: {error}")))?
+            aside(work).await
         })
     }
 }

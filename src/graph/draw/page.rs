@@ -7,9 +7,10 @@ use std::collections::HashMap;
 
 use serde_json::{Value, json};
 
-use super::svg::{self, Badge, escape};
+use super::svg::{self, Badge};
 use super::{Item, arrange, fold_sources, plain, readers};
 use crate::graph::{Graph, NodeKind};
+use crate::text::{escape, grouped};
 
 /// What the page tells beside the graph.
 #[derive(Clone, Debug, Default)]
@@ -271,17 +272,4 @@ fn harmless(json: &str) -> String {
         }
     }
     safe
-}
-
-/// `12,345`
-fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use super::layout::{Layout, Line, Shape, lay_out};
 use super::page::State;
 use super::{Item, NodeKind, TINTS, Tint, plain};
+use crate::text::escape;
 
 const MARGIN: f64 = 24.0;
 /// Between a box's sides and its text, and above and below that.
@@ -298,20 +299,4 @@ fn text_width(text: &str, size: f64) -> f64 {
         _ => 1.05,
     };
     text.chars().map(em).sum::<f64>() * size
-}
-
-/// For text that is safe but for what XML reads in it.
-pub(super) fn escape(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '"' => escaped.push_str("&quot;"),
-            '\'' => escaped.push_str("&#39;"),
-            c => escaped.push(c),
-        }
-    }
-    escaped
 }

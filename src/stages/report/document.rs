@@ -1,12 +1,12 @@
 //! What a template of a report works with: tables, and the report that is being written.
 
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 use minijinja::value::{Enumerator, Object, ObjectRepr, Serde};
 use minijinja::{Error, ErrorKind, State, Value};
 
 use crate::stages::{Input, StageError};
-use crate::store::Store;
+use crate::store::{Artifact, Store};
 use crate::table::{Column, Digest, Row};
 
 /// Where a rendering finds the report that it writes.
@@ -94,14 +94,16 @@ impl Report {
 }
 
 /// An input: its rows one after the other, and `count`, `digest`, `name`.
-#[derive(Debug)]
 pub(super) struct Table {
     pub name: String,
     /// Of its rows as lines of JSON: what `b3sum` tells of a `.jsonl` output of the same table.
     pub digest: Digest,
     pub count: u64,
     pub columns: Vec<String>,
-    pub rows: Vec<Row>,
+    artifact: Artifact,
+    store: Store,
+    /// Read once somebody wants them: a template may ask of a table no more than how long it is.
+    rows: OnceLock<Result<Vec<Row>, String>>,
 }
 
 impl Table {
@@ -111,25 +113,42 @@ impl Table {
         for chunk in &artifact.chunks {
             hasher.update(&store.lines_of(chunk)?);
         }
-        let rows = match artifact.rows <= MOST_READ {
-            true => store.rows(artifact).collect::<Result<_, _>>()?,
-            false => Vec::new(),
-        };
         let columns = artifact.columns.iter().map(|Column { name, .. }| name.clone()).collect();
         let digest = Digest(hasher.finalize().into());
-        Ok(Table { name: name.to_owned(), digest, count: artifact.rows, columns, rows })
+        let (name, count) = (name.to_owned(), artifact.rows);
+        let (artifact, store) = (artifact.clone(), store.clone());
+        Ok(Table { name, digest, count, columns, artifact, store, rows: OnceLock::new() })
+    }
+
+    /// Its rows; or why they cannot be gone through.
+    fn rows(&self) -> Result<&[Row], &str> {
+        let read = || {
+            if self.count > MOST_READ {
+                return Err(format!("it has more than {MOST_READ} rows"));
+            }
+            let rows: Result<_, _> = self.store.rows(&self.artifact).collect();
+            rows.map_err(|error| error.to_string())
+        };
+        self.rows.get_or_init(read).as_deref().map_err(String::as_str)
     }
 
     /// Its rows, where they are few enough to be shown.
     pub fn shown(&self) -> Result<&[Row], Error> {
         if self.count <= MOST_SHOWN {
-            return Ok(&self.rows);
+            let rows = self.rows();
+            return rows.map_err(|why| wrong(&format!("`{}` cannot be read: {why}", self.name)));
         }
         Err(wrong(&format!(
             "`{}` has {} rows, and a report shows {MOST_SHOWN} at the most: sum them up in a stage of \
              kind `sql`",
             self.name, self.count
         )))
+    }
+}
+
+impl std::fmt::Debug for Table {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} ({} rows)", self.name, self.count)
     }
 }
 
@@ -144,15 +163,15 @@ impl Object for Table {
             Some("digest") => Some(self.digest.hex().into()),
             Some("name") => Some(self.name.clone().into()),
             Some(_) => None,
-            None => self.rows.get(key.as_usize()?).map(|row| Value::from(Serde(row))),
+            None => self.rows().ok()?.get(key.as_usize()?).map(|row| Value::from(Serde(row))),
         }
     }
 
     /// A table that was not read is not passed off as one without rows: going through it is an error.
     fn enumerate(self: &Arc<Self>) -> Enumerator {
-        match self.count <= MOST_READ {
-            true => Enumerator::Seq(self.rows.len()),
-            false => Enumerator::NonEnumerable,
+        match self.rows() {
+            Ok(rows) => Enumerator::Seq(rows.len()),
+            Err(_) => Enumerator::NonEnumerable,
         }
     }
 }

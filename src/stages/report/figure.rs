@@ -15,10 +15,11 @@ use serde_json::Value as Json;
 
 use super::document::{Form, Report, Table, wrong};
 use super::markdown::{self, escaped};
-use super::page::{data_address, html};
+use super::page::data_address;
 use super::pivot::{self, Fields, digits, no_column, percent, shown, spoken, to_shares};
 use crate::charts::{self, Chart, Number};
 use crate::table::Row;
+use crate::text::escape as html;
 
 /// What inputs cannot be called.
 pub(super) const NAMES: [&str; 5] = ["table", "bars", "lines", "heat", "graph"];

@@ -20,6 +20,7 @@ use toml::Spanned;
 use self::document::{Form, Report, Table};
 use super::{
     Columns, Compile, Compiled, Components, Input, Kind, Sink, StageError, TableStage, Work, World,
+    aside,
 };
 use crate::graph::{DrawFormat, Graph, Node, NodeKind, draw};
 use crate::programs::Template;
@@ -157,12 +158,7 @@ impl TableStage for Stage {
         world: &'a World,
     ) -> BoxFuture<'a, Result<Sink, StageError>> {
         let (stage, store) = (self.clone(), world.store.clone());
-        Box::pin(async move {
-            let work = move || stage.write(&inputs, &store, sink);
-            tokio::task::spawn_blocking(work)
-                .await
-                .map_err(|error| StageError::Failed(format!("the report ended badly: {error}")))?
-        })
+        Box::pin(async move { aside(move || stage.write(&inputs, &store, sink)).await })
     }
 }
 

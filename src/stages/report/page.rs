@@ -2,6 +2,7 @@
 
 use super::markdown::Body;
 use crate::charts;
+use crate::text::escape as html;
 
 /// A page that fetches nothing and runs nothing.
 pub(super) fn page(body: &Body) -> String {
@@ -30,22 +31,6 @@ pub(super) fn page(body: &Body) -> String {
     page.push_str(rest);
     page.push_str("</main>\n</body>\n</html>\n");
     page
-}
-
-/// A text in HTML.
-pub(super) fn html(text: &str) -> String {
-    let mut safe = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => safe.push_str("&amp;"),
-            '<' => safe.push_str("&lt;"),
-            '>' => safe.push_str("&gt;"),
-            '"' => safe.push_str("&quot;"),
-            '\'' => safe.push_str("&#39;"),
-            c => safe.push(c),
-        }
-    }
-    safe
 }
 
 /// A picture as an address that holds it whole.

@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::document::{Table, wrong};
 use crate::charts::{Axis, Chart, Number, Series};
 use crate::table::Row;
+use crate::text;
 
 /// Which columns hold what.
 pub(super) struct Fields {
@@ -128,17 +129,10 @@ pub(super) fn digits(real: f64) -> String {
     }
 }
 
-/// `12707` -> `12,707`
+/// `-12707` -> `-12,707`
 fn grouped(whole: i64) -> String {
-    let digits = whole.unsigned_abs().to_string();
-    let mut text = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    if whole < 0 { format!("-{text}") } else { text }
+    let sign = if whole < 0 { "-" } else { "" };
+    format!("{sign}{}", text::grouped(whole.unsigned_abs()))
 }
 
 /// A share as a percentage.
