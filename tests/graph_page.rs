@@ -439,3 +439,25 @@ fn a_graph_of_which_nothing_is_known_is_drawn() {
     assert!(page.contains("data-name=\"from\"") && !page.contains("<b>"));
     assert!(draw_page(&Graph::default(), &PageFacts::default()).ends_with("</html>\n"));
 }
+
+#[test]
+fn of_a_long_table_the_last_rows_are_shown() {
+    let Some(chromium) = chromium() else { return };
+    let space = TestSpace::new();
+    space.write(
+        "pipeline.toml",
+        "[pipeline]\nname = \"long\"\n[stages.long]\nkind = \"sql\"\ninputs = [\"rows.jsonl\"]\n\
+         query = \"SELECT * FROM rows\"\nkey = [\"id\"]\n",
+    );
+    let rows: String = (0..3000).map(|id| format!("{{\"id\": {id}}}\n")).collect();
+    space.write("rows.jsonl", rows);
+    space.run(&[]).expect(0);
+    let page = space.path().join("graph.html");
+    space.flow(&["graph", "--format", "html", "-o", "graph.html"]).expect(0);
+    let script = "[...(document.querySelector('[data-name=\"long\"]').dispatchEvent(new MouseEvent('click', \
+                  {bubbles: true})), document.querySelectorAll('td'))].map(cell => cell.textContent)";
+    let told = chromium.open(&page, script);
+    let cells: Vec<String> = serde_json::from_str(&told.value).expect(&told.value);
+    let last: Vec<String> = (2990..3000).map(|id| id.to_string()).collect();
+    assert_eq!(cells, last);
+}

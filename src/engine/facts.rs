@@ -1,5 +1,5 @@
 //! What a page of the graph tells: how each stage stands, what it reads and asks, its last run and the
-//! first rows of its table. Reads alone, so it works where nothing ran and while a run does.
+//! last rows of its table. Reads alone, so it works where nothing ran and while a run does.
 
 use std::collections::HashMap;
 
@@ -10,7 +10,7 @@ use super::fingerprint::settings;
 use super::history::{RunRecord, StageRun};
 use super::look::{Look, LookError};
 use super::status::{StageStatus, Status, status};
-use crate::graph::{Facts, FirstRows, PageFacts, State};
+use crate::graph::{Facts, LastRows, PageFacts, State};
 use crate::manifest::SourceText;
 use crate::pipeline::{InputRef, Pipeline, Stage};
 use crate::stages::Work;
@@ -39,12 +39,13 @@ pub fn page_facts(look: &Look<'_>) -> Result<PageFacts, LookError> {
     for table in &pipeline.tables {
         let count = table.rows.len() as u64;
         let columns = all_fields(&table.rows);
-        let rows = table.rows.iter().take(ROWS).cloned().collect();
-        let first_rows = Some(first_rows(columns, rows));
+        let rows = table.rows.iter().skip(table.rows.len().saturating_sub(ROWS));
+        let rows = rows.cloned().collect();
+        let last_rows = Some(last_rows(columns, rows));
         let told = vec![("rows".to_owned(), count.to_string())];
         nodes.insert(
             table.name.clone(),
-            Facts { rows: Some(count), told, first_rows, ..Facts::default() },
+            Facts { rows: Some(count), told, last_rows, ..Facts::default() },
         );
     }
     for (at, stage) in pipeline.stages.iter().enumerate() {
@@ -164,7 +165,7 @@ fn stage_facts(
         last_run: last_run.map(tell_last_run).unwrap_or_default(),
         settings,
         texts,
-        first_rows: table.and_then(|table| first_rows_of(look, &table)),
+        last_rows: table.and_then(|table| last_rows_of(look, &table)),
     }
 }
 
@@ -217,8 +218,8 @@ fn file_facts(look: &Look<'_>, input: &InputRef) -> Facts {
     let table = digest.and_then(|digest| look.store.artifact(digest).ok().flatten());
     let rows = table.as_ref().map(|table| table.rows);
     let told = rows.map(|rows| ("rows".to_owned(), rows.to_string()));
-    let first_rows = table.and_then(|table| first_rows_of(look, &table));
-    Facts { rows, told: told.into_iter().collect(), first_rows, ..Facts::default() }
+    let last_rows = table.and_then(|table| last_rows_of(look, &table));
+    Facts { rows, told: told.into_iter().collect(), last_rows, ..Facts::default() }
 }
 
 /// What the stage's result depends on beside its inputs, as `flow why` tells it, and the files that it
@@ -273,16 +274,24 @@ fn spread(text: &str) -> String {
     }
 }
 
-fn first_rows_of(look: &Look<'_>, table: &Artifact) -> Option<FirstRows> {
+fn last_rows_of(look: &Look<'_>, table: &Artifact) -> Option<LastRows> {
     let columns = table.columns.iter().map(|column| column.name.clone()).collect();
-    let rows: Result<Vec<Row>, _> = look.store.rows(table).take(ROWS).collect();
-    Some(first_rows(columns, rows.ok()?))
+    // Only the chunks that they are in are read.
+    let (mut start, mut held) = (table.chunks.len(), 0);
+    while start > 0 && held < ROWS as u64 {
+        start -= 1;
+        held += table.chunks[start].rows;
+    }
+    let rows = look.store.rows_of(table, start..table.chunks.len());
+    let mut rows: Vec<Row> = rows.collect::<Result<_, _>>().ok()?;
+    rows.drain(..rows.len().saturating_sub(ROWS));
+    Some(last_rows(columns, rows))
 }
 
-fn first_rows(mut columns: Vec<String>, rows: Vec<Row>) -> FirstRows {
+fn last_rows(mut columns: Vec<String>, rows: Vec<Row>) -> LastRows {
     columns.truncate(COLUMNS);
     let cells = |row: &Row| columns.iter().map(|column| row.get(column).and_then(cell)).collect();
-    FirstRows { rows: rows.iter().map(cells).collect(), columns }
+    LastRows { rows: rows.iter().map(cells).collect(), columns }
 }
 
 fn cell(value: &Value) -> Option<String> {

@@ -3,7 +3,7 @@
 
 mod draw;
 
-pub use draw::{DrawFormat, Facts, FirstRows, PageFacts, State, draw, draw_page};
+pub use draw::{DrawFormat, Facts, LastRows, PageFacts, State, draw, draw_page};
 
 use std::collections::{BTreeSet, HashMap};
 

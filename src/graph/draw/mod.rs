@@ -14,7 +14,7 @@ use std::collections::BinaryHeap;
 
 use super::{Graph, Node, NodeKind};
 use crate::manifest::clean;
-pub use page::{Facts, FirstRows, PageFacts, State, draw_page};
+pub use page::{Facts, LastRows, PageFacts, State, draw_page};
 
 /// How to draw a graph.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

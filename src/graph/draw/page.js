@@ -181,14 +181,14 @@
     const head = make('tr', {}, ...columns.map((column) => make('th', { scope: 'col' }, column)));
     const body = rows.map((row) => make('tr', {}, ...row.map(cell)));
     const all = make('table', {}, make('thead', {}, head), make('tbody', {}, ...body));
-    return make('div', { class: 'scroll', tabindex: '0', role: 'region', 'aria-label': 'First rows' }, all);
+    return make('div', { class: 'scroll', tabindex: '0', role: 'region', 'aria-label': 'Last rows' }, all);
   }
 
   function rowsOf(node) {
     if (node.table === null) return [];
     const shown = node.table.rows.length;
     if (shown === 0) return part('Rows', make('p', {}, 'It has no rows.'));
-    const title = node.rows > shown ? `The first ${shown} rows` : 'Rows';
+    const title = node.rows > shown ? `The last ${shown} rows` : 'Rows';
     return part(title, table(node.table));
   }
 

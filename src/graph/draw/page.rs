@@ -41,12 +41,12 @@ pub struct Facts {
     pub settings: Vec<(String, String)>,
     /// Prompts, queries, templates: what it is called, and the text.
     pub texts: Vec<(String, String)>,
-    pub first_rows: Option<FirstRows>,
+    pub last_rows: Option<LastRows>,
 }
 
 /// The beginning of a table, as text.
 #[derive(Clone, Debug, Default)]
-pub struct FirstRows {
+pub struct LastRows {
     pub columns: Vec<String>,
     /// A cell for each column; `None` where there is nothing.
     pub rows: Vec<Vec<Option<String>>>,
@@ -230,7 +230,7 @@ fn data(items: &[Item], known: &[&Facts]) -> Value {
             "outputs": outputs.collect::<Vec<_>>(),
             "sources": sources.collect::<Vec<_>>(),
             "texts": kept.collect::<Vec<_>>(),
-            "table": facts.first_rows.as_ref().map(table),
+            "table": facts.last_rows.as_ref().map(table),
         }));
     }
     json!({ "nodes": nodes, "texts": texts })
@@ -240,12 +240,12 @@ fn pairs(pairs: &[(String, String)]) -> Vec<[String; 2]> {
     pairs.iter().map(|(name, value)| [tame(name), tame(value)]).collect()
 }
 
-fn table(first: &FirstRows) -> Value {
-    let columns: Vec<String> = first.columns.iter().map(|column| tame(column)).collect();
+fn table(last: &LastRows) -> Value {
+    let columns: Vec<String> = last.columns.iter().map(|column| tame(column)).collect();
     let cells = |row: &Vec<Option<String>>| -> Vec<Option<String>> {
         row.iter().map(|cell| cell.as_deref().map(tame)).collect()
     };
-    json!({ "columns": columns, "rows": first.rows.iter().map(cells).collect::<Vec<_>>() })
+    json!({ "columns": columns, "rows": last.rows.iter().map(cells).collect::<Vec<_>>() })
 }
 
 /// Text from outside without control characters, and without marks that reorder what is read.
