@@ -287,3 +287,26 @@ fn answers_older_than_they_may_be_are_asked_for_again() {
     let items = ran.stage("items");
     assert_eq!((&items["state"], &items["rows_run"]), (&"up_to_date".into(), &0.into()));
 }
+
+#[test]
+fn an_estimate_goes_by_what_answers_took_before() {
+    let simulator = simulator();
+    let space = space(&simulator);
+    space.run(&["items"]).expect(0);
+    let label = |plan: &Value| plan["stages"][1].clone();
+    let before = label(&planned(&space, &["label"]));
+    assert_eq!((&before["calls"], &before["tokens_out"]), (&60.into(), &(60 * 50).into()));
+    space.run(&[]).expect(0);
+    // Another prompt: as long an answer as before, and so many tokens for so many bytes.
+    space.write("p.md", "Judge {{ title }}");
+    let plan = label(&planned(&space, &["label"]));
+    let ran = space.run(&["label"]).expect(0).stage("label");
+    assert_eq!(plan["calls"], ran["calls"]);
+    for what in ["tokens_in", "tokens_out", "cost_usd"] {
+        let [foreseen, took] = [&plan, &ran].map(|of| of[what].as_f64().expect("a number"));
+        assert!((foreseen / took - 1.0).abs() < 0.15, "{what}: {foreseen} foreseen, {took} it was");
+    }
+    // Of another model nothing is known.
+    space.edit("pipeline.toml", "model = \"tiny\"", "model = \"huge\"");
+    assert_eq!(label(&planned(&space, &["label"]))["tokens_out"], 60 * 50);
+}

@@ -316,6 +316,9 @@ fn every_number_says_of_what_it_is_and_where_it_comes_from() {
     let told = space.read("data/report.md");
     assert!(told.contains("*Of three. From `rows`, digest `"), "{told}");
     assert!(told.contains(&digest[..16]), "{told} {digest}");
+    // As the report of the study tells people to look.
+    let shown = space.flow(&["show", "rows", "--format", "jsonl"]).expect(0).stdout;
+    assert_eq!(blake3::hash(shown.as_bytes()).to_hex().to_string(), digest);
 
     for (template, says) in [
         ("{{ table(rows, caption=\"All\") }}", "missing keyword argument 'of'"),
